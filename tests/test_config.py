@@ -1,0 +1,93 @@
+import dataclasses
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_helpers.config import TrainConfig, pick_device, seed_everything
+from mnist_helpers.errors import ConfigError
+
+
+def test_the_defaults_are_the_recipe():
+    config = TrainConfig()
+    assert (config.epochs, config.lr, config.momentum, config.seed) == (20, 0.01, 0.9, 1)
+    assert config.batch_size is None and config.train_limit is None and config.test_limit is None
+    assert config.data_root == Path("data")
+    assert config.checkpoint_dir == Path("model_checkpoints")
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 64), ("cuda", 128), ("mps", 128)])
+def test_the_batch_size_follows_the_device(device, size, monkeypatch):
+    monkeypatch.setattr("mnist_helpers.config.pick_device", torch.device)
+    assert TrainConfig(device=device).resolved().batch_size == size
+    assert TrainConfig(device=device, batch_size=7).resolved().batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("epochs", bad) for bad in (0, -1, 1.5, "3", None, True)],
+        *[("batch_size", bad) for bad in (0, 2.0, "64")],
+        *[("lr", bad) for bad in (0, -0.1, math.nan, math.inf, "0.1", None, True)],
+        *[("momentum", bad) for bad in (1, -0.1, math.nan, "0.9")],
+        *[("seed", bad) for bad in (-1, 2**32, 1.0, None)],
+        *[("device", bad) for bad in ("tpu", "", 3, None, "cuda:x")],
+        *[("data_root", bad) for bad in (None, 3, "")],
+        *[("checkpoint_dir", bad) for bad in (3, "")],
+        *[("train_limit", bad) for bad in (0, -5, 1.5)],
+        *[("test_limit", bad) for bad in (0, "10")],
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(field, value):
+    with pytest.raises(ConfigError, match=field) as caught:
+        TrainConfig(**{field: value})
+    assert repr(value) in str(caught.value)
+
+
+def test_right_values_are_taken_in_the_right_types():
+    config = TrainConfig(lr=1, momentum=0, seed=2**32 - 1, data_root="here", checkpoint_dir=None)
+    assert config.lr == 1.0 and isinstance(config.lr, float)
+    assert config.data_root == Path("here") and config.checkpoint_dir is None
+
+
+def test_it_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().lr = 0.1
+
+
+def test_differences_name_what_a_continued_run_may_not_change():
+    saved = TrainConfig(device="cpu").resolved().to_dict()
+    same = TrainConfig(device="cpu", epochs=99, data_root="x", checkpoint_dir="y").resolved()
+    assert same.differences(saved) == []
+    other = dataclasses.replace(same, lr=0.5, batch_size=1)
+    assert other.differences(saved) == ["batch_size: 64 then, 1 now", "lr: 0.01 then, 0.5 now"]
+
+
+def test_auto_takes_the_best_device_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device().type == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device().type == "mps"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device().type == "cuda"
+
+
+@pytest.mark.parametrize(("count", "name"), [(0, "cuda"), (1, "cuda:1")])
+def test_a_device_that_is_not_there_is_named(monkeypatch, count, name):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(ConfigError, match=f"'{name}' is not on this machine; use 'auto' or 'cpu'"):
+        pick_device(name)
+
+
+def test_a_seed_decides_all_three_generators():
+    draws = []
+    for _ in range(2):
+        seed_everything(5)
+        draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert draws[0] == draws[1]
+    seed_everything(6)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) != draws[0]

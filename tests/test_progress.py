@@ -1,0 +1,68 @@
+import contextlib
+import io
+import re
+
+import pytest
+
+from mnist_helpers import progress
+from mnist_helpers.progress import close_bar, in_words, open_bar
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0)
+    return Terminal()
+
+
+def test_a_finished_bar_is_one_full_line_under_80_columns(terminal):
+    with contextlib.redirect_stdout(terminal):
+        bar = open_bar("Epoch  1/20", 3)
+        for _ in range(3):
+            bar.update(1)
+            bar.set_postfix_str("loss 2.3026 train 10.00%", refresh=False)
+        close_bar(bar, "loss 0.1234 train 95.00% test 98.00% best")
+    text = terminal.getvalue()
+    assert text.endswith("\n") and text.count("\n") == 1
+    last = text.rstrip("\n").split("\r")[-1].rstrip()
+    expected = (
+        r"Epoch  1/20 \|█████\| 100% \d\d:\d\d<00:00, "
+        r"loss 0\.1234 train 95\.00% test 98\.00% best"
+    )
+    assert re.fullmatch(expected, last)
+    assert len(last) < 80
+    drawn = [re.search(r"(\d+)%", part).group(1) for part in text.split("\r") if "%" in part]
+    assert drawn[0] == "0" and "33" in drawn and "67" in drawn
+
+
+def test_where_nobody_watches_a_bar_is_one_line(capsys):
+    bar = open_bar("Epoch  1/2", 2)
+    bar.update(1)
+    assert capsys.readouterr().out == ""
+    bar.update(1)
+    close_bar(bar, "done")
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"Epoch  1/2 \|.{5}\| 100% \d\d:\d\d<00:00, done\n", out)
+
+
+def test_a_terminal_without_unicode_gets_plain_signs(terminal):
+    terminal.encoding = "ascii"
+    with contextlib.redirect_stdout(terminal):
+        bar = open_bar("Epoch", 1)
+        bar.update(1)
+        close_bar(bar)
+    assert terminal.getvalue().isascii() and "#####" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "1 s"), (1.4, "1 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1 h 30 min")],
+)
+def test_times_are_said_as_people_say_them(seconds, words):
+    assert in_words(seconds) == words
