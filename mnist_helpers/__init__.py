@@ -1,0 +1,70 @@
+"""Reusable parts of the MNIST tutorial: data, network, training loop, checkpoints, plots."""
+
+import importlib
+from typing import Any
+
+from mnist_helpers.checkpoints import digest, find_run, load_checkpoint, save_checkpoint
+from mnist_helpers.config import TrainConfig, pick_device, seed_everything
+from mnist_helpers.data import DigitDataset, EpochSampler, load_mnist, make_loaders
+from mnist_helpers.download import download_mnist
+from mnist_helpers.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    InputError,
+    MnistHelpersError,
+    TrainingError,
+)
+from mnist_helpers.files import read_idx
+from mnist_helpers.history import EpochRecord, History
+from mnist_helpers.loop import Metrics, evaluate, train_one_epoch
+from mnist_helpers.model import GlobalAveragePool, MnistCNN
+from mnist_helpers.profiles import profile_config, resume_wanted
+from mnist_helpers.summary import describe
+from mnist_helpers.training import fit
+
+_PLOTS = ("confusion_matrix", "plot_confusion", "plot_digits", "plot_history")
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DigitDataset",
+    "EpochRecord",
+    "EpochSampler",
+    "GlobalAveragePool",
+    "History",
+    "InputError",
+    "Metrics",
+    "MnistCNN",
+    "MnistHelpersError",
+    "TrainConfig",
+    "TrainingError",
+    "confusion_matrix",
+    "describe",
+    "digest",
+    "download_mnist",
+    "evaluate",
+    "find_run",
+    "fit",
+    "load_checkpoint",
+    "load_mnist",
+    "make_loaders",
+    "pick_device",
+    "plot_confusion",
+    "plot_digits",
+    "plot_history",
+    "profile_config",
+    "read_idx",
+    "resume_wanted",
+    "save_checkpoint",
+    "seed_everything",
+    "train_one_epoch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the plots when the first of them is asked for: matplotlib is slow to load."""
+    if name in _PLOTS:
+        return getattr(importlib.import_module("mnist_helpers.plots"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

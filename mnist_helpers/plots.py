@@ -1,0 +1,173 @@
+"""Pictures: accuracy curves, sheets of digits, a confusion matrix.
+
+Import this module only where something is drawn: matplotlib is slow to load.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from mnist_helpers.config import MNIST
+from mnist_helpers.errors import InputError
+from mnist_helpers.history import History
+
+# Two colours of Okabe and Ito's palette for colour-blind readers (Nature Methods 8,
+# 441, 2011), far apart in lightness too, so that a grey print tells them apart.
+TRAIN_STYLE = {"color": "#56B4E9", "linestyle": "--", "marker": "o", "markersize": 4}
+TEST_STYLE = {"color": "#004D7A", "linestyle": "-", "marker": "s", "markersize": 4}
+BEST_COLOUR = "#D55E00"
+
+
+def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.ndarray:
+    """Draw loss and accuracy, epoch by epoch, side by side.
+
+    Parameters
+    ----------
+    history
+        At least one epoch.
+    axes
+        Two axes to draw on; a new figure where it is None.
+
+    Returns
+    -------
+    np.ndarray
+        The two axes, loss first.
+
+    Raises
+    ------
+    InputError
+        The history is empty, or there are not two axes.
+    """
+    if not len(history):
+        raise InputError("the history is empty; train at least one epoch")
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    if len(axes) != 2:
+        raise InputError(f"plot_history draws on two axes, got {len(axes)}")
+    best = history.best
+    data = "" if history.source == MNIST else f"\n({history.source})"
+    for ax, quantity in zip(axes, ("loss", "accuracy"), strict=True):
+        ax.plot(history.column("epoch"), history.column(f"train_{quantity}"), **TRAIN_STYLE)
+        ax.plot(history.column("epoch"), history.column(f"test_{quantity}"), **TEST_STYLE)
+        ax.plot(
+            best.epoch, getattr(best, f"test_{quantity}"), "*", color=BEST_COLOUR, markersize=14
+        )
+        ax.legend(["training", "test", f"best epoch ({best.epoch})"])
+        ax.set(title=f"{quantity.capitalize()}{data}", xlabel="epoch", ylabel=quantity)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        ax.grid(alpha=0.3)
+    axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    return np.asarray(axes)
+
+
+def save_history_plot(history: History, path: str | Path) -> Path:
+    """Draw the curves into a PNG file, without a screen; return its path."""
+    figure = Figure(figsize=(10, 4), layout="constrained")  # not pyplot's: nothing to close
+    plot_history(history, figure.subplots(1, 2))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def plot_digits(
+    images: Sequence, titles: Sequence[str] | None = None, axes: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw digits in a sheet, black ink on white.
+
+    Parameters
+    ----------
+    images
+        Tensor or array (N, 28, 28) or (N, 1, 28, 28); any scale, larger is more ink.
+    titles
+        One text an image.
+    axes
+        At least N axes to draw on; a new figure, ten in a row, where it is None.
+
+    Returns
+    -------
+    np.ndarray
+        The axes, one an image and perhaps some left empty.
+
+    Raises
+    ------
+    InputError
+        There are no images, or fewer titles or axes than images.
+    """
+    pictures = np.asarray(images)
+    if pictures.size == 0 or pictures.shape[-2:] != (28, 28):
+        raise InputError(f"plot_digits takes images of 28x28, got shape {pictures.shape}")
+    pictures = pictures.reshape(-1, 28, 28)
+    if titles is not None and len(titles) != len(pictures):
+        raise InputError(f"{len(pictures)} images need as many titles, got {len(titles)}")
+    if axes is None:
+        columns = min(10, len(pictures))
+        rows = -(-len(pictures) // columns)
+        size = (columns, rows * (1.3 if titles is not None else 1.0))
+        _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    axes = np.asarray(axes)
+    if axes.size < len(pictures):
+        raise InputError(f"{len(pictures)} images need as many axes, got {axes.size}")
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for number, (ax, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
+        ax.imshow(picture, cmap="gray_r")
+        if titles is not None:
+            ax.set_title(titles[number], fontsize=9)
+    return axes
+
+
+def plot_confusion(
+    labels: Sequence[int], predictions: Sequence[int], ax: Axes | None = None
+) -> Axes:
+    """Draw how often each digit was taken for each other; right answers stay uncoloured.
+
+    Parameters
+    ----------
+    labels, predictions
+        What the digits are and what the network said, whole numbers from 0 to 9.
+    ax
+        The axes to draw on; a new figure where it is None.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InputError
+        The two differ in length, are empty, or hold something else than 0 to 9.
+    """
+    counts = confusion_matrix(labels, predictions)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6, 5.6), layout="constrained")
+    mistakes = counts * (1 - np.eye(10, dtype=int))  # else the diagonal hides them all
+    ax.imshow(mistakes, cmap="Oranges", vmax=max(1, mistakes.max()) * 1.3)
+    for (row, column), count in np.ndenumerate(counts):
+        style = {"color": "black", "weight": "bold" if row == column else "normal"}
+        ax.text(column, row, f"{count or '·'}", ha="center", va="center", fontsize=9, **style)
+    right, total = np.trace(counts), counts.sum()
+    ax.set(title=f"{total - right} mistakes in {total:,} ({right / total:.2%} right)")
+    ax.set(xlabel="what the network said", ylabel="what it is", xticks=range(10), yticks=range(10))
+    return ax
+
+
+def confusion_matrix(labels: Sequence[int], predictions: Sequence[int]) -> np.ndarray:
+    """Count (10, 10): row the digit, column the answer.
+
+    Raises
+    ------
+    InputError
+        The two differ in length, are empty, or hold something else than 0 to 9.
+    """
+    rows, columns = np.asarray(labels), np.asarray(predictions)
+    if rows.shape != columns.shape or rows.ndim != 1 or not len(rows):
+        raise InputError(f"labels and predictions must pair up: {rows.shape}, {columns.shape}")
+    if min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) > 9:
+        raise InputError("labels and predictions must be whole numbers from 0 to 9")
+    return np.bincount(10 * rows + columns, minlength=100).reshape(10, 10)

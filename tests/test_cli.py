@@ -1,0 +1,172 @@
+import json
+
+import pytest
+from PIL import Image
+
+from mnist_helpers import cli
+from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
+from mnist_helpers.cli import main
+from mnist_helpers.config import SAMPLE
+from mnist_helpers.history import History
+from tests.conftest import make_digits
+from tests.test_checkpoints import example
+
+SMALL = ["--epochs", "2", "--batch-size", "10", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def small_data(monkeypatch):
+    """Give the commands 40 digits to train on; return the arguments they were loaded with."""
+    calls = []
+
+    def load(root, **options):
+        calls.append({"root": root, **options})
+        return make_digits(40), make_digits(20, seed=1)
+
+    monkeypatch.setattr(cli, "load_mnist", load)
+    return calls
+
+
+def test_train_does_everything(tmp_path, capsys):
+    outputs = ["--history", "h.json", "--plot", "curves.png"]
+    assert main(["train", *SMALL, *outputs]) == 0
+    out = capsys.readouterr().out
+    best = History.load(tmp_path / "h.json").best
+    assert "epoch  train loss  train accuracy  test loss  test accuracy" in out
+    best_path = tmp_path / "model_checkpoints" / "best_mnist_model.pth"
+    assert best_path.is_file() and "model_checkpoints" in out
+    assert f"{best.test_accuracy:.2%} after epoch {best.epoch}" in out
+    assert len(json.loads((tmp_path / "h.json").read_text())) == 2
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width == 1500
+
+
+def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
+    fields = ["--lr", "0.02", "--momentum", "0.5", "--seed", "7", "--data-root", "there"]
+    limits = ["--train-limit", "40", "--test-limit", "20", "--checkpoint-dir", "out"]
+    assert main(["train", *SMALL, *fields, *limits, "--no-sample"]) == 0
+    saved = load_checkpoint(tmp_path / "out" / "mnist_model_epoch_2.pth")["config"]
+    assert saved == {
+        "epochs": 2, "batch_size": 10, "lr": 0.02, "momentum": 0.5, "seed": 7, "device": "cpu",
+        "data_root": "there", "checkpoint_dir": "out", "train_limit": 40, "test_limit": 20,
+    }  # fmt: skip
+    (call,) = small_data
+    assert str(call.pop("root")) == "there"
+    assert call == {"allow_sample": False, "train_limit": 40, "test_limit": 20, "seed": 7}
+
+
+def test_the_defaults_are_the_recipe():
+    options = cli.build_parser().parse_args(["train"])
+    assert (options.epochs, options.lr, options.momentum, options.seed) == (20, 0.01, 0.9, 1)
+    assert options.batch_size is None and options.train_limit is None
+
+
+def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
+    from mnist_helpers import training
+
+    real, calls = training.train_one_epoch, []
+
+    def train(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "train_one_epoch", train)
+    assert main(["train", *SMALL]) == 130
+    assert "mnist_model_epoch_1.pth" in capsys.readouterr().out
+    monkeypatch.setattr(training, "train_one_epoch", real)
+    assert main(["train", *SMALL, "--resume"]) == 0
+    resumed = load_checkpoint(tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth")
+    assert main(["train", *SMALL, "--checkpoint-dir", "whole"]) == 0
+    whole = load_checkpoint(tmp_path / "whole" / "mnist_model_epoch_2.pth")
+    assert digest(resumed["model_state_dict"]) == digest(whole["model_state_dict"])
+
+
+def test_resuming_a_finished_run_says_so_and_exits_with_0(capsys):
+    assert main(["train", *SMALL]) == 0
+    assert main(["train", *SMALL, "--resume"]) == 0
+    assert "all 2 epochs are finished; nothing to do" in capsys.readouterr().out
+
+
+def test_stopped_before_training_is_130_too(monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load_mnist", stop)
+    assert main(["train", *SMALL]) == 130
+    assert capsys.readouterr().err == "mnist-helpers: stopped\n"
+
+
+def test_evaluate_measures_a_checkpoint(capsys):
+    main(["train", *SMALL])
+    capsys.readouterr()
+    assert main(["evaluate", "model_checkpoints/best_mnist_model.pth", "--device", "cpu"]) == 0
+    saved = load_checkpoint("model_checkpoints/best_mnist_model.pth")
+    out = capsys.readouterr().out
+    assert f"test accuracy {saved['test_accuracy']:.2%}" in out and "20 images" in out
+    assert f"test loss {saved['history'][-1]['test_loss']:.4f}" in out or saved["epoch"] == 1
+
+
+def test_evaluate_names_the_sample(monkeypatch, capsys):
+    main(["train", *SMALL])
+    sample = make_digits(20)
+    sample.source = SAMPLE
+    monkeypatch.setattr(cli, "load_mnist", lambda *_, **__: (sample, sample))
+    main(["evaluate", "model_checkpoints/best_mnist_model.pth", "--device", "cpu"])
+    assert "(the sample of 5,000 MNIST digits)" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_what_is_missing_or_another_network(tmp_path, capsys):
+    assert main(["evaluate", "gone.pth"]) == 1
+    assert "gone.pth does not exist" in capsys.readouterr().err
+    save_checkpoint(tmp_path / "c.pth", example())
+    assert main(["evaluate", "c.pth"]) == 1
+    assert "c.pth holds another network" in capsys.readouterr().err
+
+
+def test_errors_are_one_message_without_a_traceback(capsys):
+    assert main(["train", *SMALL, "--checkpoint-dir", __file__]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("mnist-helpers: ") and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--epochs", "0"], ["--lr", "-1"], ["--device", "cuda:99"], ["--device", "tpu"],
+     ["--history", "h.txt"], ["--plot", "curves.gif"]],
+)  # fmt: skip
+def test_wrong_values_exit_with_2_before_training(arguments, capsys, small_data):
+    assert main(["train", *SMALL, *arguments]) == 2
+    assert arguments[1] in capsys.readouterr().err
+    assert small_data == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--epochs", "many"], ["evaluate"]])
+def test_wrong_usage_exits_with_2(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(Exception, match=r"gone\.pth"):
+        main(["evaluate", "gone.pth", "--debug"])
+
+
+def test_download_says_where_the_files_are(monkeypatch, capsys, tmp_path):
+    asked = {}
+
+    def download(root, **options):
+        asked.update(options, root=str(root))
+        return root / "sample"
+
+    monkeypatch.setattr(cli, "download_mnist", download)
+    assert main(["download", "--data-root", "d", "--no-sample"]) == 0
+    assert asked == {"root": "d", "allow_sample": False}
+    assert "sample" in capsys.readouterr().out
+
+
+def test_describe_shows_the_table(capsys):
+    assert main(["describe"]) == 0
+    assert "52,159,872" in capsys.readouterr().out

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+
+from mnist_helpers.config import SAMPLE
+from mnist_helpers.errors import DataError, InputError
+from mnist_helpers.history import FIELDS, EpochRecord, History
+
+
+def record(epoch, test_accuracy=0.9):
+    return EpochRecord(epoch, 0.01, 0.5 / epoch, 0.8, 0.1 / 3, test_accuracy, 12.5, 1.25)
+
+
+@pytest.fixture
+def history():
+    return History([record(1, 0.9), record(2, 0.95), record(3, 0.95)])
+
+
+def test_a_record_has_the_fields_that_are_promised():
+    assert FIELDS == (
+        "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+        "train_seconds", "test_seconds",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["h.csv", "deeper/h.json"])
+def test_what_is_written_is_read_to_the_last_bit(history, tmp_path, name):
+    path = history.save(tmp_path / name)
+    again = History.load(path)
+    assert again == history
+    assert isinstance(again[0].epoch, int)
+
+
+def test_json_is_a_list_of_records_and_csv_has_a_heading(history, tmp_path):
+    rows = json.loads(history.save(tmp_path / "h.json").read_text())
+    assert rows[1] == {**rows[1], "epoch": 2, "test_accuracy": 0.95}
+    lines = history.save(tmp_path / "h.csv").read_text().splitlines()
+    assert lines[0] == ",".join(FIELDS) and len(lines) == 4
+
+
+def test_the_best_is_the_first_of_the_highest(history):
+    assert history.best.epoch == 2
+    assert History().best is None
+
+
+def test_it_is_a_sequence(history):
+    assert len(history) == 3 and history[-1].epoch == 3
+    assert [r.epoch for r in history] == history.column("epoch") == [1, 2, 3]
+    history.append(record(4))
+    assert len(history) == 4
+    assert history != History() and history != "history"
+
+
+def test_an_unknown_column_is_named(history):
+    with pytest.raises(InputError, match="no field 'accuracy'; it has epoch, lr"):
+        history.column("accuracy")
+
+
+def test_another_ending_is_refused(history, tmp_path):
+    with pytest.raises(InputError, match=r"\.csv or a \.json file, got .*h\.txt"):
+        history.save(tmp_path / "h.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("h.csv", "epoch,lr\n1,0.01\n"),
+        ("h.csv", ",".join(FIELDS) + "\n1,x,1,1,1,1,1,1\n"),
+        ("h.json", '{"epoch": 1}'),
+        ("h.json", "[1, 2]"),
+        ("h.json", "[{"),
+        ("h.json", "3"),
+    ],
+)
+def test_what_is_no_history_is_named(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=f"{name} cannot be read as a history"):
+        History.load(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.csv cannot be read"):
+        History.load(tmp_path / "gone.csv")
+
+
+def test_the_table_shows_percentages_and_lines_up(history):
+    lines = str(history).splitlines()
+    assert lines[2].split() == ["2", "0.2500", "80.00%", "0.0333", "95.00%", "13.8"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_the_table_says_when_it_is_the_sample(history):
+    history.source = SAMPLE
+    assert str(history).startswith("Accuracy on the sample of 5,000 MNIST digits")

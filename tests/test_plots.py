@@ -1,0 +1,135 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from PIL import Image
+
+import mnist_helpers
+from mnist_helpers.config import SAMPLE
+from mnist_helpers.errors import InputError
+from mnist_helpers.history import History
+from mnist_helpers.plots import (
+    confusion_matrix,
+    plot_confusion,
+    plot_digits,
+    plot_history,
+    save_history_plot,
+)
+from tests.test_history import record
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def history():
+    return History([record(1, 0.9), record(2, 0.96), record(3, 0.95)])
+
+
+def test_history_draws_both_quantities_told_apart_by_line_style_and_lightness(history):
+    axes = plot_history(history)
+    for ax, quantity in zip(axes, ("loss", "accuracy"), strict=True):
+        train, test, best = ax.get_lines()
+        assert list(train.get_ydata()) == history.column(f"train_{quantity}")
+        assert list(test.get_ydata()) == history.column(f"test_{quantity}")
+        assert train.get_linestyle() != test.get_linestyle()
+        lightness = [np.dot(plt.matplotlib.colors.to_rgb(line.get_color()), [0.3, 0.6, 0.1])
+                     for line in (train, test)]  # fmt: skip
+        assert abs(lightness[0] - lightness[1]) > 0.25
+        assert list(best.get_xdata()) == [2]
+        texts = [t.get_text() for t in ax.get_legend().get_texts()]
+        assert texts == ["training", "test", "best epoch (2)"]
+        assert ax.get_xlabel() == "epoch" and ax.get_ylabel() == quantity
+    assert axes[1].yaxis.get_major_formatter()(0.5).startswith("50")
+
+
+def test_history_draws_on_given_axes_and_names_the_sample(history):
+    _, given = plt.subplots(2, 1)
+    history.source = SAMPLE
+    axes = plot_history(history, given)
+    assert axes[0] is given[0] and axes[1] is given[1]
+    assert "sample of 5,000" in axes[0].get_title()
+
+
+def test_history_refuses_nothing_and_one_axis(history):
+    with pytest.raises(InputError, match="the history is empty"):
+        plot_history(History())
+    _, ax = plt.subplots()
+    with pytest.raises(InputError, match="two axes, got 1"):
+        plot_history(history, [ax])
+
+
+def test_curves_are_saved_as_a_picture(history, tmp_path):
+    path = save_history_plot(history, tmp_path / "deeper" / "curves.png")
+    with Image.open(path) as picture:
+        assert picture.size == (1500, 600)
+        assert len(picture.convert("RGB").getcolors(100_000)) > 10
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("shape", [(12, 28, 28), (12, 1, 28, 28)])
+def test_digits_are_drawn_with_their_titles(shape):
+    images = torch.rand(shape)
+    axes = plot_digits(images, [str(i) for i in range(12)])
+    assert axes.shape == (2, 10)
+    drawn = [ax for ax in axes.flat if ax.images]
+    assert [ax.get_title() for ax in drawn] == [str(i) for i in range(12)]
+    assert np.array_equal(drawn[7].images[0].get_array(), images[7].reshape(28, 28).numpy())
+
+
+def test_digits_on_given_axes():
+    _, given = plt.subplots(1, 3)
+    axes = plot_digits(np.zeros((2, 28, 28)), axes=given)
+    assert axes[0] is given[0] and not axes[2].images
+
+
+def test_digits_refuse_what_does_not_fit():
+    with pytest.raises(InputError, match=r"28x28, got shape \(0, 28, 28\)"):
+        plot_digits(np.zeros((0, 28, 28)))
+    with pytest.raises(InputError, match=r"28x28, got shape \(2, 20, 20\)"):
+        plot_digits(np.zeros((2, 20, 20)))
+    with pytest.raises(InputError, match="2 images need as many titles, got 1"):
+        plot_digits(np.zeros((2, 28, 28)), ["one"])
+    with pytest.raises(InputError, match="2 images need as many axes, got 1"):
+        plot_digits(np.zeros((2, 28, 28)), axes=np.array([plt.subplots()[1]]))
+
+
+def test_confusion_counts_rows_of_digits_and_columns_of_answers():
+    counts = confusion_matrix([3, 3, 3, 9], torch.tensor([3, 5, 5, 9]))
+    assert counts[3, 5] == 2 and counts[3, 3] == 1 and counts[9, 9] == 1 and counts.sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions"), [([], []), ([1, 2], [1]), ([1], [10]), ([-1], [1]), ([[1]], [[1]])]
+)
+def test_confusion_refuses_what_does_not_pair_up(labels, predictions):
+    with pytest.raises(InputError, match="labels and predictions must"):
+        confusion_matrix(np.array(labels, dtype=int), np.array(predictions, dtype=int))
+
+
+def test_confusion_shows_counts_and_accuracy():
+    ax = plot_confusion([3, 3, 3, 9], [3, 5, 5, 9])
+    assert ax.get_title() == "2 mistakes in 4 (50.00% right)"
+    shown = {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in ax.texts}
+    assert shown[3, 5] == "2" and shown[3, 3] == "1" and shown[0, 0] == "·"
+    _, given = plt.subplots()
+    assert plot_confusion([1], [1], given) is given
+
+
+def test_matplotlib_is_loaded_only_for_a_plot():
+    code = "import sys, mnist_helpers; assert 'matplotlib' not in sys.modules; " \
+           "mnist_helpers.plot_history; assert 'matplotlib' in sys.modules"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_is_there_and_others_are_not():
+    for name in mnist_helpers.__all__:
+        assert getattr(mnist_helpers, name)
+    with pytest.raises(AttributeError, match="no attribute 'plot_everything'"):
+        _ = mnist_helpers.plot_everything

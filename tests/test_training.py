@@ -1,0 +1,311 @@
+import copy
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_helpers import training
+from mnist_helpers.checkpoints import digest, find_run, load_checkpoint
+from mnist_helpers.config import SAMPLE, TrainConfig, seed_everything
+from mnist_helpers.data import DigitDataset, make_loaders
+from mnist_helpers.errors import CheckpointError, InputError, TrainingError
+from mnist_helpers.loop import evaluate, train_one_epoch
+from mnist_helpers.model import MnistCNN
+from mnist_helpers.training import fit
+from tests.conftest import make_digits, make_linear
+
+
+def textbook_loop(model, loader, epochs, config):
+    """The loop of every tutorial; return the loss of each step."""
+    loss_fn = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+    losses = []
+    for epoch in range(1, epochs + 1):
+        loader.sampler.set_epoch(epoch)
+        for images, labels in loader:
+            optimizer.zero_grad()
+            loss = loss_fn(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(monkeypatch, tmp_path):
+    config = TrainConfig(epochs=2, batch_size=4, device="cpu", checkpoint_dir=tmp_path)
+    train_loader, test_loader = make_loaders(make_digits(100), make_digits(10, 1), config)
+    seed_everything(1)
+    by_hand = MnistCNN()
+    in_package = copy.deepcopy(by_hand)
+    expected = textbook_loop(by_hand, train_loader, 2, config)
+
+    losses = []
+
+    class Recording(nn.CrossEntropyLoss):
+        def forward(self, logits, labels):
+            loss = super().forward(logits, labels)
+            if in_package.training and logits.requires_grad:
+                losses.append(loss.item())
+            return loss
+
+    monkeypatch.setattr(training.nn, "CrossEntropyLoss", Recording)
+    monkeypatch.setattr(training.Run, "_estimate_seconds", lambda self: 1.0)
+    fit(in_package, train_loader, test_loader, config)
+    assert len(expected) == 50
+    assert losses == expected
+    assert digest(in_package.state_dict()) == digest(by_hand.state_dict())
+
+
+def test_the_estimate_changes_nothing(loaders, config):
+    by_hand, in_package = make_linear(), make_linear()
+    textbook_loop(by_hand, loaders[0], 3, config)
+    state = torch.get_rng_state()
+    fit(in_package, *loaders, dataclasses.replace(config, checkpoint_dir=None))
+    assert digest(in_package.state_dict()) == digest(by_hand.state_dict())
+    assert state.shape == torch.get_rng_state().shape
+
+
+def test_training_metrics_are_means_over_samples_as_the_network_stood(loaders, config):
+    model = make_linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    reference = copy.deepcopy(model)
+    metrics = train_one_epoch(model, loaders[0], nn.CrossEntropyLoss(), optimizer)
+
+    optimizer = torch.optim.SGD(reference.parameters(), lr=config.lr)
+    loss_sum, right, sizes = 0.0, 0, []
+    for images, labels in loaders[0]:
+        logits = reference(images)
+        loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        loss_sum += loss.item()
+        right += (logits.argmax(1) == labels).sum().item()
+        sizes.append(len(labels))
+        optimizer.zero_grad()
+        (loss / len(labels)).backward()
+        optimizer.step()
+    assert sizes[-1] < sizes[0] and sum(sizes) == 70
+    assert metrics.loss == pytest.approx(loss_sum / 70, rel=1e-5)
+    assert metrics.accuracy == pytest.approx(right / 70)
+
+
+def test_evaluate_means_over_samples_and_changes_nothing(loaders):
+    model = nn.Sequential(make_linear(), nn.Dropout(0.9)).train()
+    before = digest(model.state_dict())
+    metrics = evaluate(model, loaders[0])
+    images = torch.cat([images for images, _ in loaders[0]])
+    labels = torch.cat([labels for _, labels in loaders[0]])
+    logits = model.eval()(images)
+    assert metrics.loss == pytest.approx(
+        nn.functional.cross_entropy(logits, labels).item(), rel=1e-5
+    )
+    assert metrics.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert digest(model.state_dict()) == before
+    model.train()
+    evaluate(model, loaders[0])
+    assert model.training
+    evaluate(model.eval(), loaders[0])
+    assert not model.training
+
+
+def test_fit_learns_and_records_each_epoch(loaders, config):
+    seen = []
+    history = fit(make_linear(), *loaders, config, on_epoch_end=seen.append)
+    assert [r.epoch for r in history] == [1, 2, 3] and list(history) == seen
+    assert all(r.lr == 0.001 and r.train_seconds > 0 and r.test_seconds > 0 for r in history)
+    assert history[2].train_loss < history[0].train_loss
+    assert history.best.test_accuracy > 0.8
+    assert not history.interrupted
+
+
+def test_the_record_is_what_evaluate_measures(loaders, config):
+    model = make_linear()
+    history = fit(model, *loaders, config)
+    metrics = evaluate(model, loaders[1])
+    assert (history[-1].test_loss, history[-1].test_accuracy) == metrics
+
+
+def test_each_epoch_is_saved_and_the_best_when_test_accuracy_rises(loaders, config, monkeypatch):
+    accuracies = iter([0.5, 0.4, 0.5, 0.6])
+    real = training.evaluate
+    monkeypatch.setattr(
+        training, "evaluate", lambda *a: real(*a)._replace(accuracy=next(accuracies))
+    )
+    best = []
+
+    def look(record):
+        best.append(load_checkpoint(config.checkpoint_dir / "best_mnist_model.pth")["epoch"])
+        saved = load_checkpoint(config.checkpoint_dir / f"mnist_model_epoch_{record.epoch}.pth")
+        assert saved["test_accuracy"] == record.test_accuracy
+        assert saved["train_accuracy"] == record.train_accuracy
+        assert len(saved["history"]) == saved["epoch"] == record.epoch
+
+    fit(make_linear(), *loaders, dataclasses.replace(config, epochs=4), on_epoch_end=look)
+    assert best == [1, 1, 1, 4]
+
+
+def stop_after(epoch):
+    def stop(record):
+        if record.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_a_run_stopped_and_resumed_is_the_run_that_was_not(loaders, config, tmp_path, capsys):
+    fit(make_linear(), *loaders, config)
+    config = dataclasses.replace(config, checkpoint_dir=tmp_path / "parts")
+    history = fit(make_linear(), *loaders, config, on_epoch_end=stop_after(2))
+    assert history.interrupted and len(history) == 2
+    assert "Finished epochs: 2. The last checkpoint is" in capsys.readouterr().out
+
+    seed_everything(99)  # another process would have other random states and weights
+    fresh = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    history = fit(fresh, *loaders, config, resume_from=config.checkpoint_dir)
+    assert [r.epoch for r in history] == [1, 2, 3]
+    one = load_checkpoint(tmp_path / "checkpoints" / "mnist_model_epoch_3.pth")
+    two = load_checkpoint(tmp_path / "parts" / "mnist_model_epoch_3.pth")
+    for key in ("model_state_dict", "optimizer_state_dict", "test_accuracy", "random_states"):
+        assert digest(one[key]) == digest(two[key]), key
+    first = load_checkpoint(tmp_path / "parts" / "mnist_model_epoch_1.pth")
+    assert first["run_id"] == two["run_id"] != one["run_id"]
+
+
+def test_without_momentum_restored_a_resumed_run_would_differ(loaders, config, monkeypatch):
+    whole, parts = make_linear(), make_linear()
+    fit(whole, *loaders, dataclasses.replace(config, checkpoint_dir=None))
+    fit(parts, *loaders, config, on_epoch_end=stop_after(2))
+    monkeypatch.setattr(torch.optim.SGD, "load_state_dict", lambda *_: None)
+    fit(parts, *loaders, config, resume_from=config.checkpoint_dir)
+    assert digest(whole.state_dict()) != digest(parts.state_dict())
+
+
+def test_stopping_in_the_middle_of_an_epoch_keeps_the_finished_ones(loaders, config, monkeypatch):
+    real, calls = training.train_one_epoch, []
+
+    def train(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "train_one_epoch", train)
+    history = fit(make_linear(), *loaders, config)
+    assert history.interrupted and len(history) == 1
+    names = sorted(p.name for p in config.checkpoint_dir.iterdir())
+    assert names == ["best_mnist_model.pth", "mnist_model_epoch_1.pth"]
+
+
+def test_more_epochs_may_follow_and_a_finished_run_says_so(loaders, config, capsys):
+    model = make_linear()
+    fit(model, *loaders, dataclasses.replace(config, epochs=2))
+    history = fit(model, *loaders, config, resume_from=config.checkpoint_dir)
+    assert len(history) == 3
+    before = digest(model.state_dict())
+    capsys.readouterr()
+    again = fit(model, *loaders, config, resume_from=config.checkpoint_dir)
+    assert "all 3 epochs are finished" in capsys.readouterr().out
+    assert again == history and digest(model.state_dict()) == before
+
+
+def test_resume_from_nothing_starts_and_says_so(loaders, config, capsys):
+    history = fit(make_linear(), *loaders, config, resume_from=config.checkpoint_dir)
+    assert len(history) == 3
+    assert "starting from the beginning" in capsys.readouterr().out
+
+
+def test_a_new_run_moves_the_old_one_aside(loaders, config, capsys):
+    fit(make_linear(), *loaders, config)
+    fit(make_linear(), *loaders, dataclasses.replace(config, epochs=1))
+    previous = config.checkpoint_dir / "previous"
+    assert len(list(previous.iterdir())) == 4
+    assert len([p for p in config.checkpoint_dir.iterdir() if p.is_file()]) == 2
+    assert str(previous) in capsys.readouterr().out
+
+
+def test_another_configuration_is_refused_by_the_fields_that_differ(loaders, config):
+    fit(make_linear(), *loaders, dataclasses.replace(config, epochs=1))
+    other = dataclasses.replace(config, lr=0.5, seed=2)
+    with pytest.raises(CheckpointError, match=r"lr: 0\.001 then, 0\.5 now; seed: 1 then, 2 now"):
+        fit(make_linear(), *loaders, other, resume_from=config.checkpoint_dir)
+
+
+def test_other_data_and_another_network_are_refused(loaders, config):
+    fit(make_linear(), *loaders, dataclasses.replace(config, epochs=1))
+    with pytest.raises(CheckpointError, match="holds another network"):
+        fit(MnistCNN(), *loaders, config, resume_from=config.checkpoint_dir)
+    loaders[0].dataset.source = SAMPLE
+    with pytest.raises(CheckpointError, match="data: 'MNIST' then, 'sample of 5,000"):
+        fit(make_linear(), *loaders, config, resume_from=config.checkpoint_dir)
+
+
+def test_a_checkpoint_without_its_run_is_refused(loaders, config, tmp_path):
+    from mnist_helpers.checkpoints import save_checkpoint
+    from tests.test_checkpoints import example
+
+    path = save_checkpoint(tmp_path / "c.pth", example())
+    with pytest.raises(CheckpointError, match="lacks history, random_states, config"):
+        fit(make_linear(), *loaders, config, resume_from=path)
+
+
+def test_the_sample_is_named_before_its_accuracies(loaders, config, capsys):
+    loaders[0].dataset.source = SAMPLE
+    history = fit(make_linear(), *loaders, config)
+    assert "All accuracies below are of the sample of 5,000" in capsys.readouterr().out
+    assert history.source == SAMPLE
+
+
+def test_nothing_is_written_without_a_folder(loaders, config, tmp_path):
+    fit(make_linear(), *loaders, dataclasses.replace(config, checkpoint_dir=None))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_loader_is_refused(loaders, config):
+    empty = DigitDataset(torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0))
+    _, test_loader = make_loaders(empty, empty, config)
+    with pytest.raises(InputError, match="the test loader is empty"):
+        evaluate(make_linear(), test_loader)
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(loaders, config):
+    model = make_linear()
+    with torch.no_grad():
+        model[1].weight.fill_(math.inf)
+    with pytest.raises(TrainingError, match=r"loss is nan.*Lower the learning rate"):
+        fit(model, *loaders, config)
+
+
+def test_find_run_takes_only_the_same_finished_run(loaders, config):
+    assert find_run(config) is None
+    fit(make_linear(), *loaders, dataclasses.replace(config, epochs=2))
+    assert find_run(config) is None  # unfinished
+    fit(make_linear(), *loaders, config, resume_from=config.checkpoint_dir)
+    assert find_run(config)["epoch"] == 3
+    assert find_run(dataclasses.replace(config, lr=0.5)) is None
+    assert find_run(dataclasses.replace(config, epochs=2)) is None
+    assert find_run(config, SAMPLE) is None
+    assert find_run(dataclasses.replace(config, checkpoint_dir=None)) is None
+
+
+IN_ANOTHER_PROCESS = """
+from tests.conftest import make_digits
+from mnist_helpers import MnistCNN, TrainConfig, digest, fit, make_loaders, seed_everything
+config = TrainConfig(epochs=1, batch_size=8, device="cpu", checkpoint_dir=None)
+seed_everything(config.seed)
+model = MnistCNN()
+fit(model, *make_loaders(make_digits(40), make_digits(10, 1), config), config)
+print(digest(model.state_dict()))
+"""
+
+
+def test_two_processes_with_the_same_seed_end_in_the_same_weights(request):
+    hashes = set()
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", IN_ANOTHER_PROCESS],
+            cwd=request.config.rootpath, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        hashes.add(done.stdout.splitlines()[-1])
+    assert len(hashes) == 1 and len(hashes.pop()) == 64
