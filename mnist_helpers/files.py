@@ -1,12 +1,12 @@
 """The files that hold the digits: their checksums, their places, their format."""
 
+import hashlib
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from mnist_helpers.errors import DataError
 
@@ -83,11 +83,13 @@ def raw_folder(root: Path) -> Path:
 def is_whole(folder: Path, file: DataFile) -> bool:
     """Tell whether the unpacked file is there with the right size and checksum."""
     path = folder / file.name
-    return (
-        path.is_file()
-        and path.stat().st_size == file.size
-        and pooch.file_hash(str(path)) == file.sha256
-    )
+    return path.is_file() and path.stat().st_size == file.size and file_hash(path) == file.sha256
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_mnist(root: str | Path) -> Path | None:

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from mnist_helpers import download, files
+from mnist_helpers import mirrors as mirror_module
 from mnist_helpers.data import load_mnist
 from mnist_helpers.download import download_mnist
 from mnist_helpers.errors import DataError
@@ -30,11 +31,11 @@ def stand_ins(monkeypatch):
         DataFile(name, len(content), sha(content), sha(PACKED[f"{name}.gz"]))
         for name, content in CONTENTS.items()
     )
-    for module in (files, download):
+    for module in (files, mirror_module, download):
         monkeypatch.setattr(module, "FILES", small)
-    monkeypatch.setattr(download, "TIMEOUT", (0.5, 0.5))
-    monkeypatch.setattr(download, "PROBE_SECONDS", 1.0)
-    monkeypatch.setattr(download, "MIRRORS", ())
+    monkeypatch.setattr(mirror_module, "TIMEOUT", (0.5, 0.5))
+    monkeypatch.setattr(mirror_module, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(mirror_module, "MIRRORS", ())
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
 
 
@@ -79,7 +80,7 @@ class Mirror:
 @pytest.fixture
 def mirrors(monkeypatch):
     started = [Mirror(), Mirror()]
-    monkeypatch.setattr(download, "MIRRORS", tuple(mirror.url for mirror in started))
+    monkeypatch.setattr(mirror_module, "MIRRORS", tuple(mirror.url for mirror in started))
     yield started
     for mirror in started:
         mirror.server.shutdown()
@@ -109,7 +110,7 @@ def test_what_is_whole_is_not_fetched_again(tmp_path, mirrors, capsys):
 
 def test_a_damaged_unpacked_file_is_made_again_without_a_mirror(tmp_path, mirrors, monkeypatch):
     download_mnist(tmp_path)
-    monkeypatch.setattr(download, "MIRRORS", ())
+    monkeypatch.setattr(mirror_module, "MIRRORS", ())
     path = raw_folder(tmp_path) / FILES[0].name
     path.write_bytes(path.read_bytes()[:-1] + b"!")  # the size is right, one byte is not
     assert not is_whole(raw_folder(tmp_path), files.FILES[0])
@@ -187,7 +188,7 @@ def test_a_folder_with_bad_files_is_left_for_the_next(tmp_path, mirrors, monkeyp
 
 
 def test_without_any_mirror_the_sample_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(download, "MIRRORS", ("http://127.0.0.1:9/", "http://127.0.0.1:9/b/"))
+    monkeypatch.setattr(mirror_module, "MIRRORS", ("http://127.0.0.1:9/", "http://127.0.0.1:9/b/"))
     started = time.perf_counter()
     root = download_mnist(tmp_path)
     assert time.perf_counter() - started < 15
@@ -202,7 +203,7 @@ def test_without_any_mirror_the_sample_is_written(tmp_path, monkeypatch, capsys)
 
 def test_without_the_sample_it_is_an_error_that_names_each_mirror(tmp_path, mirrors, monkeypatch):
     mirrors[0].answers.clear()
-    monkeypatch.setattr(download, "MIRRORS", (mirrors[0].url, "http://127.0.0.1:9/"))
+    monkeypatch.setattr(mirror_module, "MIRRORS", (mirrors[0].url, "http://127.0.0.1:9/"))
     monkeypatch.setenv("MNIST_MIRROR", str(tmp_path / "no stick"))
     with pytest.raises(DataError) as caught:
         download_mnist(tmp_path, allow_sample=False)
@@ -225,7 +226,7 @@ def test_the_real_files_win_once_they_are_there(tmp_path, mirrors, monkeypatch):
 
 def test_load_without_the_sample_asks_the_mirrors(tmp_path):
     write_sample(tmp_path / "sample")
-    with pytest.raises(DataError, match="no mirror has it"):
+    with pytest.raises(DataError, match="ubyte is missing and no mirror has MNIST"):
         load_mnist(tmp_path, allow_sample=False)
 
 
@@ -255,4 +256,4 @@ def test_the_real_files_are_those_torchvision_checks():
     from torchvision.datasets import MNIST
 
     assert {f"{file.name}.gz" for file in FILES} == {name for name, _ in MNIST.resources}
-    assert download.__dict__["MIRROR_VARIABLE"] == "MNIST_MIRROR"
+    assert mirror_module.MIRROR_VARIABLE == "MNIST_MIRROR"
