@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import os
 import pickle
-import random
-import re
 import struct
 import warnings
 import zipfile
@@ -13,15 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_helpers.config import MNIST, TrainConfig
 from mnist_helpers.errors import CheckpointError
 
-BEST_NAME = "best_mnist_model.pth"
-EPOCH_PATTERN = re.compile(r"mnist_model_epoch_(\d+)\.pth")
 REQUIRED = (
     "epoch",
     "model_state_dict",
@@ -29,12 +23,7 @@ REQUIRED = (
     "train_accuracy",
     "test_accuracy",
 )
-EXTRAS = ("history", "random_states", "config", "data", "run_id")  # what `fit` adds
-
-
-def epoch_name(epoch: int) -> str:
-    """Return the file name of an epoch's checkpoint, counted from 1."""
-    return f"mnist_model_epoch_{epoch}.pth"
+MAX_BYTES = 64 * 2**20  # unpacked; our own hold 1.5 MB, and a bomb shall not fill the memory
 
 
 def digest(value: Any) -> str:
@@ -92,7 +81,7 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     missing = [key for key in REQUIRED if key not in checkpoint]
     if missing:
         raise CheckpointError(f"a checkpoint needs {', '.join(missing)}; save those too")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -106,11 +95,12 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
             "folder or save plain types; what was there before is untouched"
         ) from error
     finally:
-        _remove(temporary)
+        remove(temporary)
     return path
 
 
-def _remove(temporary: Path) -> None:
+def remove(temporary: Path) -> None:
+    """Remove a temporary file, if it is there and can be removed."""
     # Its folder may be a file, or read-only: then there is nothing to remove.
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
@@ -128,101 +118,51 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         The file is missing, damaged, not a checkpoint of this package or not its own.
     """
     path = Path(path)
+    loaded = _read(path, map_location)
+    if not isinstance(loaded, dict) or any(key not in loaded for key in (*REQUIRED, "digest")):
+        raise CheckpointError(f"{path} is not a checkpoint of mnist_helpers: its keys differ")
+    if loaded.pop("digest") != digest(loaded):
+        raise CheckpointError(f"{path} is damaged: its contents do not fit its digest")
+    _check_values(path, loaded)
+    return loaded
+
+
+def _read(path: Path, map_location: str | torch.device) -> Any:
+    """Unpack a file that anybody may have made, without executing anything in it."""
     try:
+        if not path.is_file():  # reading from a pipe could wait for ever
+            raise CheckpointError(f"{path} does not exist as a file; train first, or name another")
+        with zipfile.ZipFile(path) as parts:
+            if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
+                raise CheckpointError(f"{path} is too large to be a checkpoint of this network")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch wonders about files we are about to refuse
-            loaded = torch.load(path, map_location=map_location, weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist; train first, or name another") from error
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds something other than tensors and plain values, or is damaged; "
             "it was not executed: use one that this package has written"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    # A damaged archive makes torch's reader raise nearly anything.
+    except Exception as error:
         raise CheckpointError(f"{path} cannot be read; it is damaged ({error})") from error
-    if not isinstance(loaded, dict) or any(key not in loaded for key in (*REQUIRED, "digest")):
-        raise CheckpointError(f"{path} is not a checkpoint of mnist_helpers: its keys differ")
-    if loaded.pop("digest") != digest(loaded):
-        raise CheckpointError(f"{path} is damaged: its contents do not fit its digest")
-    return loaded
 
 
-def epoch_checkpoints(folder: str | Path) -> list[Path]:
-    """Return the epoch checkpoints in a folder, the first epoch first."""
-    found = []
-    for path in Path(folder).glob("mnist_model_epoch_*.pth"):
-        if match := EPOCH_PATTERN.fullmatch(path.name):
-            found.append((int(match[1]), path))
-    return [path for _, path in sorted(found)]
-
-
-def find_run(config: TrainConfig, source: str = MNIST) -> dict[str, Any] | None:
-    """Return the last checkpoint of a finished run with this recipe on these data.
-
-    Parameters
-    ----------
-    config
-        Its `checkpoint_dir` is looked into; epochs and recipe have to be the same.
-    source
-        The data set, as `DigitDataset.source` names it.
-
-    Returns
-    -------
-    dict or None
-        None where the folder holds no run, an unfinished one, or another one.
-
-    Raises
-    ------
-    CheckpointError
-        The checkpoint is damaged.
-    """
-    config = config.resolved()
-    found = epoch_checkpoints(config.checkpoint_dir) if config.checkpoint_dir else []
-    if not found:
-        return None
-    checkpoint = load_checkpoint(found[-1])
-    differences = config.differences(checkpoint.get("config", {}))
-    same = not differences and checkpoint.get("data") == source
-    return checkpoint if same and checkpoint["epoch"] == config.epochs else None
-
-
-def move_to_previous(folder: str | Path) -> Path | None:
-    """Move an older run's checkpoints out of the way; return where they went.
-
-    They go to `previous/`, or to `previous-2/` and so on where that is taken:
-    nothing is overwritten. None where there was nothing to move.
-    """
-    folder = Path(folder)
-    old = [*epoch_checkpoints(folder), *folder.glob(BEST_NAME)]
-    if not old:
-        return None
-    target, number = folder / "previous", 1
-    while target.exists():
-        number += 1
-        target = folder / f"previous-{number}"
-    target.mkdir()
-    for path in old:
-        path.rename(target / path.name)
-    return target
-
-
-def random_states() -> dict[str, Any]:
-    """Return the states of all random generators in types a checkpoint can hold."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Put all random generators back to where `random_states` found them."""
-    version, internal, gauss_next = states["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    np.random.set_state(tuple(states["numpy"]))
-    torch.set_rng_state(states["torch"].cpu())
-    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+def _check_values(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse what has a fitting digest and still no sense: anybody can compute a digest."""
+    weights = checkpoint["model_state_dict"]
+    accuracies = (checkpoint["train_accuracy"], checkpoint["test_accuracy"])
+    sound = (
+        type(checkpoint["epoch"]) is int
+        and checkpoint["epoch"] >= 1
+        and all(isinstance(value, float) and 0 <= value <= 1 for value in accuracies)
+        and isinstance(weights, Mapping)
+        and all(isinstance(weight, Tensor) for weight in weights.values())
+        and isinstance(checkpoint["optimizer_state_dict"], Mapping)
+    )
+    if not sound:
+        raise CheckpointError(f"{path} holds values of the wrong type or range; train again")
+    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+        raise CheckpointError(f"{path} holds weights that are not numbers; train again")

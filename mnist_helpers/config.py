@@ -129,7 +129,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields in plain types, as a checkpoint keeps them."""
         values = dataclasses.asdict(self)
-        return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+        return {k: _as_text(v) if isinstance(v, Path) else v for k, v in values.items()}
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
         """Name each field, with both values, that a continued run may not change.
@@ -144,6 +144,11 @@ class TrainConfig:
             for name, value in self.to_dict().items()
             if name not in FREE_ON_RESUME and saved.get(name) != value
         ]
+
+
+def _as_text(path: Path) -> str:
+    """Write a path so that any file can hold it, where the locale cannot read its name too."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def pick_device(name: str = "auto") -> torch.device:

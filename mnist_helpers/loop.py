@@ -12,6 +12,9 @@ from tqdm.std import tqdm
 
 from mnist_helpers.errors import InputError, TrainingError
 
+# Far beyond normalised pixels (-0.42 to 2.82), far below raw ones (255).
+MAX_PIXEL = 10.0
+
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -27,18 +30,42 @@ class RunningMetrics:
 
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(2, device=device)  # loss, right answers
+        self.first_bad = torch.full((), math.inf, device=device)  # step whose loss is no number
         self.count = 0
+        self.steps = 0
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch whose mean loss is `loss`."""
         right = (logits.argmax(dim=1) == labels).sum()
         self.sums += torch.stack([loss.detach() * len(labels), right])
         self.count += len(labels)
+        self.steps += 1
+        # No `if`: looking at the loss here would wait for the device at every step.
+        self.first_bad.clamp_(max=torch.where(loss.isfinite(), math.inf, float(self.steps)))
 
     def mean(self) -> Metrics:
         """Return the means so far; on a GPU this waits for its work to be done."""
         loss, right = (self.sums / self.count).tolist()
         return Metrics(loss, right)
+
+    def check(self, lr: float | None = None) -> Metrics:
+        """Return the means so far.
+
+        Raises
+        ------
+        TrainingError
+            A loss was infinite or not a number; the message names the first such step.
+        """
+        metrics = self.mean()
+        if not math.isfinite(metrics.loss):
+            step = "the sum" if math.isinf(self.first_bad) else f"step {int(self.first_bad)}"
+            raise TrainingError(
+                f"the loss is {metrics.loss} since {step}"
+                + ("" if lr is None else f" (learning rate {lr:g})")
+                + ": the weights have grown beyond all bounds. Lower the learning rate (the "
+                "recipe's is 0.01), and look for images that are no numbers."
+            )
+        return metrics
 
 
 def in_training(loss: float, accuracy: float) -> str:
@@ -94,8 +121,8 @@ def train_one_epoch(
         optimizer.step()
         running.add(loss, logits, labels)
         if bar is not None and bar.update(1):  # true when it has just been drawn
-            bar.set_postfix_str(in_training(*running.mean()), refresh=False)
-    return _checked(running, "training")
+            bar.set_postfix_str(in_training(*running.check(_lr(optimizer))), refresh=False)
+    return _not_empty(running, "training").check(_lr(optimizer))
 
 
 @torch.no_grad()
@@ -134,16 +161,56 @@ def evaluate(
         logits = model(images)
         running.add(loss_fn(logits, labels), logits, labels)
     model.train(was_training)
-    return _checked(running, "test")
+    return _not_empty(running, "test").check()
 
 
-def _checked(running: RunningMetrics, which: str) -> Metrics:
+def _lr(optimizer: Optimizer) -> float:
+    return optimizer.param_groups[0]["lr"]
+
+
+def _not_empty(running: RunningMetrics, which: str) -> RunningMetrics:
     if running.count == 0:
         raise InputError(f"the {which} loader is empty; give it at least one image")
-    metrics = running.mean()
-    if not math.isfinite(metrics.loss):
-        raise TrainingError(
-            f"the {which} loss is {metrics.loss}: the weights have grown beyond all bounds. "
-            "Lower the learning rate (0.01 is the recipe's), and look for wrong images."
+    return running
+
+
+def check_batch(loader: DataLoader, which: str) -> None:
+    """Look at the first batch, and at all labels the dataset shows, before any step.
+
+    Parameters
+    ----------
+    loader
+        Should give normalised images (N, 1, 28, 28) and labels (N,) from 0 to 9.
+    which
+        What to call the loader in a message.
+
+    Raises
+    ------
+    InputError
+        It gives something else; the message says what.
+    """
+    with torch.random.fork_rng():  # starting a loader draws a random number
+        batch = next(iter(loader), None)
+    if batch is None:
+        raise InputError(f"the {which} loader is empty; give it at least one image")
+    images, labels = batch
+    if images.ndim != 4 or images.shape[1:] != (1, 28, 28) or images.dtype != torch.float32:
+        raise InputError(
+            f"the {which} loader gives images of {images.dtype} and shape {tuple(images.shape)}; "
+            "the network takes float32 (N, 1, 28, 28)"
         )
-    return metrics
+    if not images.isfinite().all() or images.abs().max() > MAX_PIXEL:
+        raise InputError(
+            f"the {which} images range from {images.min():g} to {images.max():g}; normalised ones "
+            "lie between -0.5 and 3: divide by 255, take 0.1307 away, divide by 0.3081"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"the {which} loader gives labels of {labels.dtype} and shape {tuple(labels.shape)}; "
+            f"cross-entropy takes int64 ({len(images)},)"
+        )
+    for known in (labels, getattr(loader.dataset, "labels", labels)):
+        if known.min() < 0 or known.max() > 9:
+            raise InputError(
+                f"the {which} labels must be 0 to 9, got {known.min()} to {known.max()}"
+            )

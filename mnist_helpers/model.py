@@ -72,6 +72,8 @@ class MnistCNN(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        # No ReLU follows the last one and halves its signals, so it needs no larger weights.
+        nn.init.kaiming_normal_(self.output_block[0].weight, nonlinearity="linear")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, one score a digit; the largest is the network's answer.

@@ -12,10 +12,10 @@ PROFILE_VARIABLE = "MNIST_PROFILE"
 BUILD_VARIABLE = "MNIST_BUILD_DIR"  # where the quick profile writes; `build/quick` if unset
 RESUME_VARIABLE = "MNIST_RESUME"
 
-# The smaller batches of the quick profile give the network more steps in its few
-# images: enough to pass 90 % in about a minute on two slow cores.
+# The quick profile learns in smaller batches, and so in more steps, each of them smaller
+# too: enough to pass 90 % in about a minute on two slow cores.
 PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"epochs": 3, "batch_size": 8, "train_limit": 3500, "test_limit": 1000},
+    "quick": {"epochs": 3, "batch_size": 16, "lr": 0.005, "train_limit": 3500, "test_limit": 1000},
     "default": {"epochs": 5},
     "full": {},
 }

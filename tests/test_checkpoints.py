@@ -8,16 +8,10 @@ import pytest
 import torch
 
 from mnist_helpers import checkpoints
-from mnist_helpers.checkpoints import (
-    digest,
-    epoch_checkpoints,
-    load_checkpoint,
-    move_to_previous,
-    random_states,
-    restore_random_states,
-    save_checkpoint,
-)
+from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
 from mnist_helpers.errors import CheckpointError
+from mnist_helpers.runfolder import epoch_checkpoints, move_to_previous
+from mnist_helpers.state import random_states, restore_random_states
 
 
 def example(epoch=1):
@@ -75,7 +69,7 @@ def test_half_a_checkpoint_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"gone\.pth does not exist; train first"):
+    with pytest.raises(CheckpointError, match=r"gone\.pth does not exist as a file; train first"):
         load_checkpoint(tmp_path / "gone.pth")
 
 

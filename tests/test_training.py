@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_helpers import training
-from mnist_helpers.checkpoints import digest, find_run, load_checkpoint
+from mnist_helpers import run
+from mnist_helpers.checkpoints import digest, load_checkpoint
 from mnist_helpers.config import SAMPLE, TrainConfig, seed_everything
 from mnist_helpers.data import DigitDataset, make_loaders
 from mnist_helpers.errors import CheckpointError, InputError, TrainingError
 from mnist_helpers.loop import evaluate, train_one_epoch
 from mnist_helpers.model import MnistCNN
+from mnist_helpers.runfolder import find_run
 from mnist_helpers.training import fit
 from tests.conftest import make_digits, make_linear
 
@@ -52,8 +53,8 @@ def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(monkeypatch
                 losses.append(loss.item())
             return loss
 
-    monkeypatch.setattr(training.nn, "CrossEntropyLoss", Recording)
-    monkeypatch.setattr(training.Run, "_estimate_seconds", lambda self: 1.0)
+    monkeypatch.setattr(run.nn, "CrossEntropyLoss", Recording)
+    monkeypatch.setattr(run.Run, "_estimate_seconds", lambda self: 1.0)
     fit(in_package, train_loader, test_loader, config)
     assert len(expected) == 50
     assert losses == expected
@@ -129,10 +130,8 @@ def test_the_record_is_what_evaluate_measures(loaders, config):
 
 def test_each_epoch_is_saved_and_the_best_when_test_accuracy_rises(loaders, config, monkeypatch):
     accuracies = iter([0.5, 0.4, 0.5, 0.6])
-    real = training.evaluate
-    monkeypatch.setattr(
-        training, "evaluate", lambda *a: real(*a)._replace(accuracy=next(accuracies))
-    )
+    real = run.evaluate
+    monkeypatch.setattr(run, "evaluate", lambda *a: real(*a)._replace(accuracy=next(accuracies)))
     best = []
 
     def look(record):
@@ -177,13 +176,13 @@ def test_without_momentum_restored_a_resumed_run_would_differ(loaders, config, m
     whole, parts = make_linear(), make_linear()
     fit(whole, *loaders, dataclasses.replace(config, checkpoint_dir=None))
     fit(parts, *loaders, config, on_epoch_end=stop_after(2))
-    monkeypatch.setattr(torch.optim.SGD, "load_state_dict", lambda *_: None)
+    monkeypatch.setattr(run, "load_optimizer", lambda *_: None)
     fit(parts, *loaders, config, resume_from=config.checkpoint_dir)
     assert digest(whole.state_dict()) != digest(parts.state_dict())
 
 
 def test_stopping_in_the_middle_of_an_epoch_keeps_the_finished_ones(loaders, config, monkeypatch):
-    real, calls = training.train_one_epoch, []
+    real, calls = run.train_one_epoch, []
 
     def train(*arguments):
         calls.append(1)
@@ -191,7 +190,7 @@ def test_stopping_in_the_middle_of_an_epoch_keeps_the_finished_ones(loaders, con
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "train_one_epoch", train)
+    monkeypatch.setattr(run, "train_one_epoch", train)
     history = fit(make_linear(), *loaders, config)
     assert history.interrupted and len(history) == 1
     names = sorted(p.name for p in config.checkpoint_dir.iterdir())

@@ -1,0 +1,228 @@
+"""One training run: taking it up, its epochs, and what is saved of them."""
+
+import copy
+import dataclasses
+import math
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD
+from torch.utils.data import DataLoader
+
+from mnist_helpers.checkpoints import load_checkpoint, save_checkpoint
+from mnist_helpers.config import MNIST, TrainConfig
+from mnist_helpers.errors import CheckpointError, DataError
+from mnist_helpers.history import EpochRecord, History
+from mnist_helpers.loop import check_batch, evaluate, in_training, train_one_epoch
+from mnist_helpers.progress import announce, close_bar, in_words, open_bar
+from mnist_helpers.runfolder import (
+    BEST_NAME,
+    epoch_checkpoints,
+    epoch_name,
+    last_whole_checkpoint,
+    move_to_previous,
+    remove_leftovers,
+)
+from mnist_helpers.state import load_optimizer, load_weights, random_states, restore_random_states
+
+# What a run can go on from, besides what every checkpoint holds.
+EXTRAS = ("history", "random_states", "config", "data", "run_id")
+LOSS_OF_GUESSING = math.log(10)  # cross-entropy of one in ten
+STUCK_MARGIN = 0.05
+# By then a network that learns at all has begun: with He's weights the loss falls after
+# some 30 steps, with PyTorch's own after some 340 (measured, batches of 64).
+STUCK_STEPS = 500
+
+
+class Run:
+    """What belongs to one training run; `fit` drives it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_loader: DataLoader,
+        test_loader: DataLoader,
+        config: TrainConfig,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(config.device)
+        self.model = model.to(self.device)
+        self.train_loader, self.test_loader = train_loader, test_loader
+        self.loss_fn = nn.CrossEntropyLoss()
+        self.optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+        self.history = History(source=getattr(train_loader.dataset, "source", MNIST))
+        self.run_id = uuid.uuid4().hex
+
+    def start(self, resume_from: str | Path | None) -> None:
+        """Take up an earlier run or make room for a new one, and say how long it takes."""
+        if self.config.checkpoint_dir is not None:
+            remove_leftovers(self.config.checkpoint_dir)
+        found = None if resume_from is None else _find(Path(resume_from))
+        if found is not None:
+            self._take_up(*found)
+        else:
+            if resume_from is not None:
+                announce(f"No checkpoint in {resume_from} yet: starting from the beginning.")
+            if self.config.checkpoint_dir is not None:
+                moved = move_to_previous(self.config.checkpoint_dir)
+                if moved is not None:
+                    announce(f"Checkpoints of an earlier run are now in {moved}.")
+        if self.history.source != MNIST:
+            announce(f"All accuracies below are of the {self.history.source}.")
+        epochs_left = self.config.epochs - len(self.history)
+        if epochs_left > 0:
+            check_batch(self.train_loader, "training")
+            check_batch(self.test_loader, "test")
+            one = self._estimate_seconds()
+            count = f"{epochs_left} epoch{'s' * (epochs_left > 1)} on {self.device}"
+            announce(f"{count}: about {in_words(one)} each, {in_words(one * epochs_left)} in all.")
+
+    def _take_up(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        missing = [key for key in EXTRAS if key not in checkpoint]
+        if missing:
+            raise CheckpointError(f"{path} lacks {', '.join(missing)}: a run cannot go on from it")
+        run_id = checkpoint["run_id"]
+        if not isinstance(checkpoint["config"], dict) or not isinstance(run_id, str):
+            raise CheckpointError(f"{path} holds values of the wrong type; train again")
+        differences = self.config.differences(checkpoint["config"])
+        if checkpoint["data"] != self.history.source:
+            differences.append(f"data: {checkpoint['data']!r} then, {self.history.source!r} now")
+        if differences:
+            raise CheckpointError(
+                f"{path} comes from another configuration ({'; '.join(differences)}): "
+                "use the same settings, or start a new run"
+            )
+        load_weights(self.model, checkpoint, path)
+        load_optimizer(self.optimizer, checkpoint, path)
+        self.history = _history_in(path, checkpoint)
+        self.run_id = run_id
+        try:
+            restore_random_states(checkpoint["random_states"])
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        done = len(self.history)
+        if done >= self.config.epochs:
+            announce(f"{path}: all {self.config.epochs} epochs are finished; nothing to do.")
+        else:
+            announce(f"Going on after epoch {done}, from {path}. So far:")
+            for r in self.history:
+                announce(f"Epoch {r.epoch:2}/{self.config.epochs} {_outcome(r)}")
+
+    def _estimate_seconds(self) -> float:
+        """Time three steps on a copy of the model, and reckon an epoch from them."""
+        with torch.random.fork_rng():  # a loader draws random numbers, and so does dropout
+            images, labels = next(iter(self.train_loader))
+            images, labels = images.to(self.device), labels.to(self.device)
+            model = copy.deepcopy(self.model).train()
+            for step in range(3):
+                if step == 1:  # the first one sets things up
+                    started = time.perf_counter()
+                self.loss_fn(model(images), labels).backward()
+                _ = next(model.parameters()).grad.sum().item()  # wait for the device
+        step_seconds = (time.perf_counter() - started) / 2
+        # Testing goes forward only: about a third of the work.
+        testing = step_seconds / 3 * len(self.test_loader.dataset) / len(labels)
+        return step_seconds * len(self.train_loader) + testing
+
+    def one_epoch(self, epoch: int) -> EpochRecord:
+        """Train, test, save and show one epoch, counted from 1."""
+        if hasattr(self.train_loader.sampler, "set_epoch"):
+            self.train_loader.sampler.set_epoch(epoch)
+        bar = open_bar(f"Epoch {epoch:2}/{self.config.epochs}", len(self.train_loader))
+        text = "stopped"
+        try:
+            started = time.perf_counter()
+            train = train_one_epoch(
+                self.model, self.train_loader, self.loss_fn, self.optimizer, self.device, bar
+            )
+            trained = time.perf_counter()
+            bar.set_postfix_str(in_training(*train) + " testing...")
+            test = evaluate(self.model, self.test_loader, self.loss_fn, self.device)
+            tested = time.perf_counter()
+            record = EpochRecord(
+                epoch=epoch,
+                lr=self.optimizer.param_groups[0]["lr"],
+                train_loss=train.loss,
+                train_accuracy=train.accuracy,
+                test_loss=test.loss,
+                test_accuracy=test.accuracy,
+                train_seconds=trained - started,
+                test_seconds=tested - trained,
+            )
+            best = self._finish(record)
+            text = _outcome(record) + " best" * best
+        finally:
+            close_bar(bar, text)
+        self._warn_if_stuck(record)
+        return record
+
+    def _warn_if_stuck(self, record: EpochRecord) -> None:
+        """Say so, once, when the network knows nothing after steps enough to have begun."""
+        steps, before = (len(self.train_loader) * n for n in (record.epoch, record.epoch - 1))
+        if before < STUCK_STEPS <= steps and record.train_loss > LOSS_OF_GUESSING - STUCK_MARGIN:
+            announce(
+                f"After {steps} steps the loss is still {record.train_loss:.2f}, that of guessing "
+                "(ln 10 = 2.30). Likely causes: a learning rate far too small, or so large that "
+                "every ReLU has died; labels that do not belong to the images; init='default'."
+            )
+
+    def _finish(self, record: EpochRecord) -> bool:
+        """Enter an epoch into the history and save it; tell whether it is the best."""
+        before = self.history.best
+        improved = before is None or record.test_accuracy > before.test_accuracy
+        if self.config.checkpoint_dir is not None:
+            checkpoint = self._checkpoint(record)
+            # The best first: stopped between the two, a resume repeats the epoch and
+            # writes both, while the other way round the best would stay the old one.
+            if improved:
+                save_checkpoint(self.config.checkpoint_dir / BEST_NAME, checkpoint)
+            save_checkpoint(self.config.checkpoint_dir / epoch_name(record.epoch), checkpoint)
+        self.history.append(record)
+        return improved
+
+    def _checkpoint(self, record: EpochRecord) -> dict[str, Any]:
+        return {
+            "epoch": record.epoch,
+            "model_state_dict": self.model.state_dict(),
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "train_accuracy": record.train_accuracy,
+            "test_accuracy": record.test_accuracy,
+            "history": [*self.history.to_records(), dataclasses.asdict(record)],
+            "random_states": random_states(),
+            "config": self.config.to_dict(),
+            "data": self.history.source,
+            "run_id": self.run_id,
+        }
+
+    def saved(self) -> str:
+        """Say which checkpoint is the last one."""
+        folder = self.config.checkpoint_dir
+        found = epoch_checkpoints(folder) if folder is not None else []
+        return f"The last checkpoint is {found[-1]}." if found else "No checkpoint was saved."
+
+
+def _find(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the checkpoint that a path means: itself, or the last whole one of a folder."""
+    if path.suffix == ".pth":
+        return path, load_checkpoint(path)
+    return last_whole_checkpoint(path)
+
+
+def _history_in(path: Path, checkpoint: dict[str, Any]) -> History:
+    try:
+        history = History.from_records(checkpoint["history"], checkpoint["data"])
+    except (DataError, TypeError) as error:
+        raise CheckpointError(f"{path} holds no history: {error}") from error
+    if history.column("epoch") != list(range(1, checkpoint["epoch"] + 1)):
+        raise CheckpointError(f"{path} holds a history of other epochs than its own")
+    return history
+
+
+def _outcome(record: EpochRecord) -> str:
+    """Say what an epoch reached, as its bar says it in the end."""
+    training = in_training(record.train_loss, record.train_accuracy)
+    return f"{training} test {record.test_accuracy:.2%}"

@@ -1,0 +1,77 @@
+import pytest
+
+from mnist_helpers import profiles
+from mnist_helpers.config import TrainConfig
+from mnist_helpers.errors import ConfigError
+from mnist_helpers.profiles import profile_config, resume_wanted
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Pretend that the project is here; its `data/` holds whole files if `has_data` says so."""
+    has_data = []
+    monkeypatch.setattr(profiles, "project_folder", lambda: tmp_path)
+    monkeypatch.setattr(profiles, "find_mnist", lambda root: root if has_data else None)
+    return has_data
+
+
+def test_full_is_the_recipe_and_default_five_epochs_of_it(project):
+    full = profile_config("full")
+    recipe = TrainConfig(data_root=full.data_root, checkpoint_dir=full.checkpoint_dir)
+    assert full == recipe
+    assert profile_config("default").differences(recipe.to_dict()) == []
+    assert profile_config("default").epochs == 5
+    assert profile_config() == profile_config("default")
+
+
+def test_readers_runs_use_the_projects_folders(project, tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    for name in ("default", "full"):
+        config = profile_config(name)
+        assert config.data_root.as_posix() == "../data"
+        assert config.checkpoint_dir.as_posix() == "../model_checkpoints"
+
+
+def test_quick_writes_only_below_build(project, monkeypatch):
+    monkeypatch.setenv("MNIST_PROFILE", "quick")
+    config = profile_config()
+    assert config.train_limit <= 4000 and config.test_limit <= 1000  # the sample has no more
+    assert config.checkpoint_dir.as_posix() == "build/quick/checkpoints"
+    assert config.data_root.as_posix() == "build/data"
+    project.append("whole files in data/")
+    assert profile_config().data_root.as_posix() == "data"
+
+
+def test_another_build_folder_keeps_checks_and_runs_apart(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_BUILD_DIR", str(tmp_path / "build" / "nbval"))
+    assert profile_config("quick").checkpoint_dir.as_posix() == "build/nbval/checkpoints"
+    assert profile_config("default").checkpoint_dir.as_posix() == "model_checkpoints"
+
+
+def test_an_unknown_profile_is_named(monkeypatch):
+    monkeypatch.setenv("MNIST_PROFILE", "fast")
+    with pytest.raises(ConfigError, match="one of quick, default, full, got 'fast'"):
+        profile_config()
+
+
+def test_resuming_is_asked_for_by_name(monkeypatch):
+    assert not resume_wanted()
+    monkeypatch.setenv("MNIST_RESUME", "1")
+    assert resume_wanted()
+    monkeypatch.setenv("MNIST_RESUME", "0")
+    assert not resume_wanted()
+
+
+def test_outside_a_checkout_the_working_folder_is_the_project(tmp_path, monkeypatch):
+    assert (profiles.project_folder() / "pyproject.toml").is_file()
+    monkeypatch.setattr(profiles, "__file__", str(tmp_path / "site" / "mnist_helpers" / "p.py"))
+    assert profiles.project_folder() == tmp_path
+
+
+def test_a_path_on_another_drive_stays_whole(monkeypatch, tmp_path):
+    def other_drive(path):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(profiles.os.path, "relpath", other_drive)
+    assert profiles._seen_from_here(tmp_path) == tmp_path
