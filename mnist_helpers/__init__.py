@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from mnist_helpers.checkpoints import digest, find_run, load_checkpoint, save_checkpoint
+from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
 from mnist_helpers.config import TrainConfig, pick_device, seed_everything
 from mnist_helpers.data import DigitDataset, EpochSampler, load_mnist, make_loaders
 from mnist_helpers.download import download_mnist
@@ -17,9 +17,11 @@ from mnist_helpers.errors import (
 )
 from mnist_helpers.files import read_idx
 from mnist_helpers.history import EpochRecord, History
+from mnist_helpers.images import Prediction, predict, prepare
 from mnist_helpers.loop import Metrics, evaluate, train_one_epoch
 from mnist_helpers.model import GlobalAveragePool, MnistCNN
 from mnist_helpers.profiles import profile_config, resume_wanted
+from mnist_helpers.runfolder import find_run
 from mnist_helpers.summary import describe
 from mnist_helpers.training import fit
 
@@ -38,6 +40,7 @@ __all__ = [
     "Metrics",
     "MnistCNN",
     "MnistHelpersError",
+    "Prediction",
     "TrainConfig",
     "TrainingError",
     "confusion_matrix",
@@ -54,6 +57,8 @@ __all__ = [
     "plot_confusion",
     "plot_digits",
     "plot_history",
+    "predict",
+    "prepare",
     "profile_config",
     "read_idx",
     "resume_wanted",

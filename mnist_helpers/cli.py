@@ -1,26 +1,35 @@
-"""The command line: download, train, evaluate, describe."""
+"""The command line: download, train, evaluate, predict, describe."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
+import json
+import os
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from types import UnionType
-from typing import get_args, get_type_hints
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from mnist_helpers.checkpoints import BEST_NAME, load_checkpoint
+from PIL import Image
+
+from mnist_helpers.checkpoints import load_checkpoint
 from mnist_helpers.config import MNIST, TrainConfig, pick_device, seed_everything
 from mnist_helpers.data import load_mnist, make_loaders
 from mnist_helpers.download import download_mnist
-from mnist_helpers.errors import CheckpointError, ConfigError, MnistHelpersError
+from mnist_helpers.errors import ConfigError, InputError, MnistHelpersError
 from mnist_helpers.history import History
+from mnist_helpers.images import predict, prepare
 from mnist_helpers.model import MnistCNN
+from mnist_helpers.options import EVALUATE_FIELDS, TRAIN_FIELDS, build_parser
+from mnist_helpers.runfolder import BEST_NAME
+from mnist_helpers.state import load_weights
 from mnist_helpers.summary import describe
 from mnist_helpers.training import evaluate, fit
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
-TRAIN_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
-EVALUATE_FIELDS = ("data_root", "device", "seed", "test_limit")
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,11 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0 done; 1 something is wrong with data or files, told in one
-        message on stderr; 2 wrong usage; 130 stopped with Ctrl-C.
+        message on stderr; 2 wrong usage; 130 stopped with Ctrl-C or SIGTERM; 141 the
+        reader of the output is gone.
     """
+    for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the terminal's letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     try:
-        return options.command(options)
+        code = COMMANDS[options.command](options)
+        sys.stdout.flush()  # here, where a closed pipe can still be met
+        return code
+    except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except (MnistHelpersError, OSError, KeyboardInterrupt) as error:
         if options.debug:
             raise
@@ -47,60 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser; the options of `train` are the fields of `TrainConfig`."""
-    parser = argparse.ArgumentParser("mnist-helpers", description="A first CNN on MNIST.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    download = _command(commands, "download", _download, "get and check the four files of MNIST")
-    _add_fields(download, ("data_root",))
-
-    train = _command(commands, "train", _train, "train the network: the whole recipe")
-    _add_fields(train, TRAIN_FIELDS)
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    train.add_argument(
-        "--history", type=Path, metavar="FILE", help="write the epochs to FILE.csv or FILE.json"
-    )
-    train.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to FILE.png")
-
-    test = _command(commands, "evaluate", _evaluate, "measure a checkpoint on the test set")
-    test.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pth file")
-    _add_fields(test, EVALUATE_FIELDS)
-
-    _command(commands, "describe", _describe, "show the network layer by layer")
-    for command in (download, train, test):
-        command.add_argument(
-            "--no-sample", action="store_true", help="fail where no mirror has the real MNIST"
-        )
-    return parser
-
-
-def _command(commands, name, function, text):  # noqa: ANN001, ANN202  argparse hides its types
-    command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    command.set_defaults(command=function)
-    return command
-
-
-def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """Add fields of `TrainConfig` as options, with their types, defaults and texts."""
-    types = get_type_hints(TrainConfig)
-    for field in dataclasses.fields(TrainConfig):
-        if field.name not in names:
-            continue
-        kind = types[field.name]
-        if isinstance(kind, UnionType):  # "int | None" is read as int
-            kind = get_args(kind)[0]
-        default = "" if field.default is None else f" (default {field.default})"
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=field.default,
-            metavar={int: "N", float: "X", Path: "FOLDER", str: "NAME"}[kind],
-            help=field.metadata["help"] + default,
-        )
 
 
 def _config(options: argparse.Namespace, names: Sequence[str]) -> TrainConfig:
@@ -129,15 +93,44 @@ def _train(options: argparse.Namespace) -> int:
     pick_device(config.device)
     train_set, test_set = _load(options, config)
     seed_everything(config.seed)
-    history = fit(
-        MnistCNN(),
-        *make_loaders(train_set, test_set, config),
-        config,
-        resume_from=config.checkpoint_dir if options.resume else None,
-    )
+    with _sigterm_as_ctrl_c():
+        history = fit(
+            MnistCNN(),
+            *make_loaders(train_set, test_set, config),
+            config,
+            resume_from=config.checkpoint_dir if options.resume else None,
+        )
     if len(history):
         _report(history, config, options)
-    return INTERRUPTED if history.interrupted else DONE
+    if not history.interrupted:
+        return DONE
+    if config.checkpoint_dir is not None:
+        print(f"To go on: {_command_to_go_on(options)}")
+    return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """End training as cleanly when a system shuts down as when a person stops it."""
+    try:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _command_to_go_on(options: argparse.Namespace) -> str:
+    """Return the command that resumes this run: its options that are not the defaults."""
+    words = ["mnist-helpers", "train"]
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(options, field.name)
+        if value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, "--resume"])
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -156,9 +149,24 @@ def _report(history: History, config: TrainConfig, options: argparse.Namespace) 
     if options.history is not None:
         print(f"Epochs written to {history.save(options.history)}")
     if options.plot is not None:
-        from mnist_helpers.plots import save_history_plot  # matplotlib is slow to load
+        with _matplotlib_cache():
+            from mnist_helpers.plots import save_history_plot  # slow to load
 
-        print(f"Curves drawn to {save_history_plot(history, options.plot)}")
+            print(f"Curves drawn to {save_history_plot(history, options.plot)}")
+
+
+@contextlib.contextmanager
+def _matplotlib_cache() -> Iterator[None]:
+    """Give matplotlib a folder for its cache; its own is in the home, where nobody sent us."""
+    if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MPLCONFIGDIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -166,10 +174,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     device = pick_device(config.device)
     checkpoint = load_checkpoint(options.checkpoint)
     model = MnistCNN()
-    try:
-        model.load_state_dict(checkpoint["model_state_dict"])
-    except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{options.checkpoint} holds another network: {error}") from error
+    load_weights(model, checkpoint, options.checkpoint)
     _, test_set = _load(options, config)
     _, test_loader = make_loaders(test_set, test_set, config)
     metrics = evaluate(model.to(device), test_loader, device=device)
@@ -181,6 +186,49 @@ def _evaluate(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _predict(options: argparse.Namespace) -> int:
+    if options.save is not None and (len(options.images) > 1 or options.save.suffix != ".png"):
+        raise ConfigError("--save writes one picture to a .png file; name one image")
+    checkpoint = load_checkpoint(options.checkpoint)
+    model = MnistCNN()
+    load_weights(model, checkpoint, options.checkpoint)
+    answers, failed = [], False
+    for path in options.images:
+        try:
+            picture = prepare(path)
+            if options.save is not None:
+                Image.fromarray(picture).save(options.save)
+            (answer,) = predict(model, [picture])
+            answers.append({"file": str(path), **dataclasses.asdict(answer)})
+        except InputError as error:
+            failed = True
+            answers.append({"file": str(path), "error": str(error)})
+    _show_answers(answers, as_json=options.json)
+    return FAILED if failed else DONE
+
+
+def _show_answers(answers: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(answers, indent=1))
+        return
+    for answer in answers:
+        if "error" in answer:
+            print(f"mnist-helpers: {answer['error']}", file=sys.stderr)
+            continue
+        ranked = sorted(enumerate(answer["probabilities"]), key=lambda pair: -pair[1])[:3]
+        beliefs = ", ".join(f"{digit}: {probability:.1%}" for digit, probability in ranked)
+        print(f"{answer['file']}: {answer['digit']}  ({beliefs})")
+
+
 def _describe(options: argparse.Namespace) -> int:
     print(describe(MnistCNN()))
     return DONE
+
+
+COMMANDS = {
+    "download": _download,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "describe": _describe,
+}

@@ -1,5 +1,7 @@
 import json
+import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -7,7 +9,9 @@ from mnist_helpers import cli
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
 from mnist_helpers.cli import main
 from mnist_helpers.config import SAMPLE
+from mnist_helpers.data import load_mnist
 from mnist_helpers.history import History
+from mnist_helpers.images import prepare
 from tests.conftest import make_digits
 from tests.test_checkpoints import example
 
@@ -62,9 +66,9 @@ def test_the_defaults_are_the_recipe():
 
 
 def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
-    from mnist_helpers import training
+    from mnist_helpers import run
 
-    real, calls = training.train_one_epoch, []
+    real, calls = run.train_one_epoch, []
 
     def train(*arguments):
         calls.append(1)
@@ -72,10 +76,10 @@ def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch,
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "train_one_epoch", train)
+    monkeypatch.setattr(run, "train_one_epoch", train)
     assert main(["train", *SMALL]) == 130
     assert "mnist_model_epoch_1.pth" in capsys.readouterr().out
-    monkeypatch.setattr(training, "train_one_epoch", real)
+    monkeypatch.setattr(run, "train_one_epoch", real)
     assert main(["train", *SMALL, "--resume"]) == 0
     resumed = load_checkpoint(tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth")
     assert main(["train", *SMALL, "--checkpoint-dir", "whole"]) == 0
@@ -170,3 +174,66 @@ def test_download_says_where_the_files_are(monkeypatch, capsys, tmp_path):
 def test_describe_shows_the_table(capsys):
     assert main(["describe"]) == 0
     assert "52,159,872" in capsys.readouterr().out
+
+
+@pytest.fixture
+def pictures(sample_root, tmp_path):
+    """Two real digits as PNG files, and a file that is no picture."""
+    digits = load_mnist(sample_root.parent)[1].images.numpy()
+    for number in (0, 1):
+        Image.fromarray(255 - digits[number]).save(tmp_path / f"digit {number} ü.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    main(["train", *SMALL])
+    return ["digit 0 ü.png", "text.png", "digit 1 ü.png"]
+
+
+def test_predict_answers_what_it_can_and_names_the_rest(pictures, capsys):
+    capsys.readouterr()
+    assert main(["predict", *pictures]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "mnist-helpers: text.png is none of PNG, JPEG, WEBP, BMP, GIF\n"
+    first, second = captured.out.splitlines()
+    assert re.fullmatch(r"digit 0 ü\.png: \d  \(\d: [\d.]+%, \d: [\d.]+%, \d: [\d.]+%\)", first)
+    assert second.startswith("digit 1 ü.png: ")
+    assert main(["predict", pictures[0]]) == 0
+
+
+def test_predict_speaks_json(pictures, capsys):
+    capsys.readouterr()
+    assert main(["predict", "--json", *pictures]) == 1
+    first, second, _ = json.loads(capsys.readouterr().out)
+    assert first["file"] == pictures[0] and len(first["probabilities"]) == 10
+    assert first["digit"] == max(range(10), key=first["probabilities"].__getitem__)
+    assert "text.png" in second["error"]
+
+
+def test_predict_saves_what_the_network_saw(pictures, capsys, tmp_path):
+    assert main(["predict", pictures[0], "--save", "seen.png"]) == 0
+    with Image.open(tmp_path / "seen.png") as seen:
+        assert seen.size == (28, 28) and seen.mode == "L"
+        assert np.array_equal(np.asarray(seen), prepare(tmp_path / pictures[0]))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["a.png", "b.png", "--save", "c.png"], ["a.png", "--save", "c.jpg"]]
+)
+def test_predict_saves_one_png_only(arguments, capsys):
+    assert main(["predict", *arguments]) == 2
+    assert "--save writes one picture to a .png file" in capsys.readouterr().err
+
+
+def test_predict_without_a_network_says_to_train(pictures, capsys):
+    assert main(["predict", pictures[0], "--checkpoint", "gone.pth"]) == 1
+    assert "gone.pth does not exist as a file; train first" in capsys.readouterr().err
+
+
+def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
+    from mnist_helpers import run
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_one_epoch", stop)
+    assert main(["train", *SMALL, "--checkpoint-dir", "a b"]) == 130
+    expected = "--epochs 2 --batch-size 10 --device cpu --checkpoint-dir 'a b' --resume"
+    assert f"To go on: mnist-helpers train {expected}" in capsys.readouterr().out

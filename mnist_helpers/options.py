@@ -1,0 +1,79 @@
+"""The words that the command line understands."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import get_args, get_type_hints
+
+from mnist_helpers.config import TrainConfig
+from mnist_helpers.runfolder import BEST_NAME
+
+TRAIN_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
+EVALUATE_FIELDS = ("data_root", "device", "seed", "test_limit")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; the options of `train` are the fields of `TrainConfig`."""
+    parser = argparse.ArgumentParser("mnist-helpers", description="A first CNN on MNIST.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    download = _command(commands, "download", "get and check the four files of MNIST")
+    _add_fields(download, ("data_root",))
+
+    train = _command(commands, "train", "train the network: the whole recipe")
+    _add_fields(train, TRAIN_FIELDS)
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    train.add_argument(
+        "--history", type=Path, metavar="FILE", help="write the epochs to FILE.csv or FILE.json"
+    )
+    train.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to FILE.png")
+
+    test = _command(commands, "evaluate", "measure a checkpoint on the test set")
+    test.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pth file")
+    _add_fields(test, EVALUATE_FIELDS)
+
+    guess = _command(commands, "predict", "tell which digit is on a picture")
+    guess.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a picture's file")
+    guess.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=TrainConfig().checkpoint_dir / BEST_NAME,
+        help="the trained network (default %(default)s)",
+    )
+    guess.add_argument("--save", type=Path, metavar="FILE.png", help="write what the network saw")
+    guess.add_argument("--json", action="store_true", help="print JSON, for machines")
+
+    _command(commands, "describe", "show the network layer by layer")
+    for command in (download, train, test):
+        command.add_argument(
+            "--no-sample", action="store_true", help="fail where no mirror has the real MNIST"
+        )
+    return parser
+
+
+def _command(commands, name, text):  # noqa: ANN001, ANN202  argparse hides its types
+    command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(command=name)
+    return command
+
+
+def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add fields of `TrainConfig` as options, with their types, defaults and texts."""
+    types = get_type_hints(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        if field.name not in names:
+            continue
+        kind = types[field.name]
+        if isinstance(kind, UnionType):  # "int | None" is read as int
+            kind = get_args(kind)[0]
+        default = "" if field.default is None else f" (default {field.default})"
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            default=field.default,
+            metavar={int: "N", float: "X", Path: "FOLDER", str: "NAME"}[kind],
+            help=field.metadata["help"] + default,
+        )
