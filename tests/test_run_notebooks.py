@@ -1,0 +1,82 @@
+"""The runner behind `make run` and `make notebooks`, on notebooks of one cell."""
+
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.test_tools import load_tool
+
+TICKING = """
+import sys
+for i in range(3):
+    print(f"\\rbar {i}", end="")
+print()
+"""
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    module = load_tool("run_notebooks")
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.setattr(module, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(module.os, "environ", dict(module.os.environ))
+    monkeypatch.setenv("MNIST_PROFILE", "quick")
+    (tmp_path / "notebooks").mkdir()
+    return module
+
+
+def write(runner, name, source):
+    path = runner.PROJECT / "notebooks" / name
+    nbformat.write(new_notebook(cells=[new_code_cell(source)]), path)
+    return path
+
+
+def run(runner, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["run_notebooks.py", *arguments])
+    return runner.main()
+
+
+def test_what_cells_print_is_shown_as_it_comes_and_saved_as_its_last_line(
+    runner, monkeypatch, capsys
+):
+    path = write(runner, "01_a.ipynb", TICKING)
+    before = path.read_bytes()
+    assert run(runner, monkeypatch) == 0
+    assert "\rbar 0\rbar 1\rbar 2\n" in capsys.readouterr().out.replace("\r\r", "\r")
+    assert path.read_bytes() == before
+    executed = nbformat.read(runner.BUILD / "01_a.ipynb", as_version=4)
+    assert executed.cells[0].outputs[0].text == "bar 2\n"
+    assert executed.cells[0].execution_count == 1
+    assert "bar 2" in (runner.BUILD / "01_a.html").read_text("utf-8")
+
+
+def test_a_cell_that_fails_is_shown_and_the_rest_not_run(runner, monkeypatch, capsys):
+    write(runner, "01_a.ipynb", "1 / 0")
+    write(runner, "02_b.ipynb", "print('never')")
+    assert run(runner, monkeypatch) == 1
+    captured = capsys.readouterr()
+    assert "01_a.ipynb failed" in captured.err and "ZeroDivisionError" in captured.err
+    assert "never" not in captured.out
+
+
+def test_an_interrupted_run_in_place_goes_on_and_a_finished_one_starts_anew(
+    runner, monkeypatch, capsys
+):
+    first = write(runner, "01_a.ipynb", "import os\nprint('resume', os.environ['MNIST_RESUME'])")
+    second = write(runner, "02_b.ipynb", "1 / 0")
+    assert run(runner, monkeypatch, "--in-place") == 1
+    assert "resume 0" in capsys.readouterr().out
+    assert nbformat.read(first, as_version=4).cells[0].outputs[0].text == "resume 0\n"
+    assert nbformat.read(second, as_version=4).cells[0].outputs == []  # as it was
+
+    write(runner, "02_b.ipynb", "import os\nprint('resume', os.environ['MNIST_RESUME'])")
+    assert run(runner, monkeypatch, "--in-place") == 0
+    out = capsys.readouterr().out
+    assert "01_a.ipynb: finished before the interruption" in out and "resume 1" in out
+
+    assert run(runner, monkeypatch, "--in-place") == 0
+    out = capsys.readouterr().out
+    assert "finished before" not in out and out.count("resume 0") == 2
+    assert nbformat.read(first, as_version=4).metadata["mnist_profile"] == "quick"

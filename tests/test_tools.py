@@ -1,0 +1,143 @@
+"""The tools behind the make targets."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(name, PROJECT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def installer(tmp_path, monkeypatch):
+    module = load_tool("install")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(module, "PYTHON", tmp_path / ".venv" / "python")
+    monkeypatch.setattr(sys, "argv", ["install.py", "notebooks"])
+    return module
+
+
+def pretend_installed(installer, extra):
+    installer.VENV.mkdir(exist_ok=True)
+    installer.PYTHON.touch()
+    (installer.VENV / f"installed-{extra}").write_text(installer.fingerprint(extra))
+
+
+@pytest.mark.parametrize(("extra", "enough"), [("notebooks", True), ("dev", True), ("no", False)])
+def test_an_installation_is_seen(installer, extra, enough):
+    pretend_installed(installer, extra)
+    assert installer.is_installed("notebooks") is enough
+
+
+def test_the_notebooks_alone_are_not_enough_for_the_tests(installer):
+    pretend_installed(installer, "notebooks")
+    assert not installer.is_installed("dev")
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "constraints.txt"])
+def test_an_installation_is_stale_when_its_files_change(installer, changed):
+    pretend_installed(installer, "notebooks")
+    (installer.PROJECT / changed).write_text("y")
+    assert not installer.is_installed("notebooks")
+
+
+def refusal(installer, capsys):
+    assert installer.main() == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Cannot install: ") and err.count("\n") == 1
+    return err
+
+
+def test_an_old_python_gets_one_line(installer, monkeypatch, capsys):
+    monkeypatch.setattr(installer, "NEEDED_PYTHON", (99, 0))
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    assert "this is 3.9. Name one: make PYTHON=" in refusal(installer, capsys)
+
+
+def test_a_missing_venv_module_gets_one_line(installer, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    assert "apt install python3-venv" in refusal(installer, capsys)
+
+
+def test_too_little_disk_gets_one_line(installer, monkeypatch, capsys):
+    class Usage:
+        free = 1_500_000_000
+
+    monkeypatch.setattr(installer.shutil, "disk_usage", lambda path: Usage)
+    assert "1.5 GB are free here" in refusal(installer, capsys)
+
+
+def test_a_failed_pip_is_no_installation(installer, monkeypatch, capsys):
+    class Failed:
+        returncode = 1
+
+    monkeypatch.setattr(installer.subprocess, "run", lambda *_, **__: Failed)
+    assert installer.main() == 1
+    assert not installer.is_installed("notebooks")
+    assert "run this again" in capsys.readouterr().out
+
+
+def test_pip_gets_the_tested_set_and_torchs_own_index_where_one_is_named(installer, monkeypatch):
+    commands = []
+
+    class Fine:
+        returncode = 0
+
+    def run(command, **_):
+        commands.append(command)
+        if "venv" in command:
+            installer.VENV.mkdir()
+            installer.PYTHON.touch()
+        return Fine
+
+    monkeypatch.setattr(installer.subprocess, "run", run)
+    monkeypatch.setenv("TORCH_INDEX", "https://example.org/cpu")
+    assert installer.main() == 0
+    assert installer.is_installed("notebooks")
+    _, torch_first, rest = commands
+    assert torch_first[-4:] == ["--index-url", "https://example.org/cpu", "torch", "torchvision"]
+    assert rest[-2:] == ["--editable", f"{installer.PROJECT}[notebooks]"]
+    assert all("constraints.txt" in " ".join(command) for command in commands[1:])
+    assert installer.main() == 0 and len(commands) == 3  # the second time nothing is to do
+
+
+def test_the_installer_starts_on_an_old_python():
+    source = (PROJECT / "tools" / "install.py").read_text("utf-8")
+    compile(source, "install.py", "exec")
+    import ast
+
+    ast.parse(source, feature_version=(3, 6))
+    assert 'f"' not in source and "match " not in source.split('"""')[2]
+
+
+def test_clean_never_touches_data_or_checkpoints(tmp_path, monkeypatch):
+    module = load_tool("clean")
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    kept = ["data/MNIST/x", "build/data/MNIST/x", "model_checkpoints/best_mnist_model.pth", "a.py"]
+    gone = [".venv/x", "build/quick/checkpoints/x", "build/page.html", "tests/__pycache__/x"]
+    for name in kept + gone:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    module.main()
+    assert all((tmp_path / name).exists() for name in kept)
+    assert not any((tmp_path / name).exists() for name in gone)
+    module.main()  # a second time is fine
+
+
+def test_make_without_a_target_lists_all():
+    makefile = (PROJECT / "Makefile").read_text("utf-8")
+    done = subprocess.run(["make", "-C", str(PROJECT)], capture_output=True, text=True, check=True)
+    for target in ("run", "lab", "test", "notebooks", "clean"):
+        assert f"make {target}" in done.stdout and f"\n{target}:" in makefile

@@ -1,0 +1,63 @@
+"""Fill measured figures into the prose, so that nobody types them.
+
+Usage: python tools/fill_figures.py [--check]
+
+In README.md and in the notebooks' prose a figure stands between two markers,
+`<!--figure NAME-->` and `<!--/figure-->`. This script writes between them what
+`results/figures.json` holds under NAME; with --check it only tells what differs.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = PROJECT / "results" / "figures.json"
+FIGURE = re.compile(r"(<!--figure ([\w.]+)-->)(.*?)(<!--/figure-->)", re.DOTALL)
+
+
+def filled(text, figures):
+    """Return the text with every figure as `figures` has it; an unknown name is an error."""
+    return FIGURE.sub(lambda match: match[1] + figures[match[2]] + match[4], text)
+
+
+def fill_page(path, figures, check):
+    """Fill a Markdown page; tell whether it was right already."""
+    text = path.read_text("utf-8")
+    new = filled(text, figures)
+    if new != text and not check:
+        path.write_text(new, "utf-8")
+    return new == text
+
+
+def fill_notebook(path, figures, check):
+    """Fill the prose of a notebook; tell whether it was right already."""
+    notebook = nbformat.read(path, as_version=4)
+    right = True
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            new = filled(cell.source, figures)
+            right = right and new == cell.source
+            cell.source = new
+    if not right and not check:
+        nbformat.write(notebook, path)
+    return right
+
+
+def main(arguments=None):
+    check = "--check" in (sys.argv[1:] if arguments is None else arguments)
+    figures = json.loads(RESULTS.read_text("utf-8"))
+    wrong = [p for p in [PROJECT / "README.md"] if not fill_page(p, figures, check)]
+    for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+        if not fill_notebook(path, figures, check):
+            wrong.append(path)
+    for path in wrong:
+        print(f"{path.name}: {'differs from' if check else 'filled from'} results/figures.json")
+    return 1 if check and wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

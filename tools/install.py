@@ -1,0 +1,109 @@
+"""Make `.venv` with all that a target needs; see at once when nothing is to do.
+
+Usage: python3 tools/install.py notebooks|dev
+
+Runs on any Python 3 and on the standard library alone, since it is what finds out
+that the rest is missing.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+VENV = PROJECT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+NEEDED_PYTHON = (3, 11)
+# On Linux PyPI's torch comes with CUDA: 5.8 GB installed and 3 GB of downloads.
+NEEDED_GB = 10 if sys.platform == "linux" else 3
+
+
+def main():
+    extra = sys.argv[1] if len(sys.argv) > 1 else "notebooks"
+    with lock():
+        if is_installed(extra):
+            return 0
+        refusal = missing_prerequisite()
+        if refusal:
+            print("Cannot install: " + refusal, file=sys.stderr)
+            return 1
+        return install(extra)
+
+
+def fingerprint(extra):
+    """Return what an installation was made from; it is stale when this changes."""
+    parts = [sys.version, str(PROJECT), extra]
+    parts += [(PROJECT / name).read_text("utf-8") for name in ("pyproject.toml", "constraints.txt")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def is_installed(extra):
+    # Who has the tools of development has those of the notebooks too.
+    extras = {extra, "dev"}
+    stamps = [VENV / ("installed-" + name) for name in extras]
+    return PYTHON.exists() and any(
+        stamp.exists() and stamp.read_text() == fingerprint(stamp.name.split("-")[1])
+        for stamp in stamps
+    )
+
+
+def missing_prerequisite():
+    """Say in a line what is missing, with its cure; None if nothing is."""
+    if sys.version_info < NEEDED_PYTHON:
+        return (
+            "Python 3.11 or newer is needed, this is {}.{}. Name one: make PYTHON=python3.12 ..."
+        ).format(*sys.version_info[:2])
+    try:
+        import ensurepip
+        import venv
+
+        assert ensurepip and venv
+    except ImportError:
+        return (
+            "Python's venv module is missing. On Debian and Ubuntu: sudo apt install python3-venv"
+        )
+    free = shutil.disk_usage(str(PROJECT)).free / 1e9
+    if not VENV.exists() and free < NEEDED_GB:
+        return "{:.1f} GB are free here and {} GB are needed; see README.md, Installing".format(
+            free, NEEDED_GB
+        )
+    return None
+
+
+def install(extra):
+    print("Installing into .venv, once; this takes some minutes.", flush=True)
+    if not PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--constraint", str(PROJECT / "constraints.txt")]
+    steps = [[*pip, "--editable", "{}[{}]".format(PROJECT, extra)]]
+    index = os.environ.get("TORCH_INDEX")
+    if index:  # torch's own index holds CPU wheels without the gigabytes of CUDA
+        steps.insert(0, [*pip, "--index-url", index, "torch", "torchvision"])
+    for step in steps:
+        if subprocess.run(step).returncode != 0:
+            print("pip failed; its message stands above. Nothing is lost: run this again.")
+            return 1
+    (VENV / ("installed-" + extra)).write_text(fingerprint(extra))
+    return 0
+
+
+@contextlib.contextmanager
+def lock():
+    """Let `make run` and `make test` start side by side: the second waits."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (PROJECT / "pyproject.toml").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Note in `results/` what the last runs of the notebooks reached and took.
+
+Usage: python tools/record.py quick|default|full MACHINE
+
+Run it after `make run` or `make notebooks` in that profile, and name the machine as a
+reader would ("two cores of an AMD EPYC of 2017"). It writes the history, the curves
+(of the longest profile so far), and every figure that prose may quote.
+"""
+
+import json
+import os
+import sys
+
+from mnist_helpers.data import load_mnist
+from mnist_helpers.history import History
+from mnist_helpers.plots import save_history_plot
+from mnist_helpers.profiles import PROFILES, profile_config, project_folder
+from mnist_helpers.progress import in_words
+from mnist_helpers.runfolder import find_run
+
+PROJECT = project_folder()
+RESULTS = PROJECT / "results"
+
+
+def figures_of(profile, history, seconds):
+    """Return the figures of one profile by name, as prose shows them."""
+    config = profile_config(profile)
+    train_set, _ = load_mnist(config.data_root, train_limit=config.train_limit)
+    figures = {f"time.{profile}.{name[:2]}": in_words(s) for name, s in seconds.items()}
+    return figures | {
+        f"{profile}.epochs": str(len(history)),
+        f"{profile}.train_size": f"{len(train_set):,}",
+        f"{profile}.first": f"{history[0].test_accuracy:.2%}",
+        f"{profile}.last": f"{history[-1].test_accuracy:.2%}",
+        f"{profile}.best": f"{history.best.test_accuracy:.2%} (epoch {history.best.epoch})",
+    }
+
+
+def main():
+    profile, machine = sys.argv[1:]
+    os.chdir(PROJECT)
+    run = find_run(profile_config(profile))
+    if run is None:
+        print(f"There is no finished run of the {profile} profile on MNIST; run it first.")
+        return 1
+    RESULTS.mkdir(exist_ok=True)
+    history = History.from_records(run["history"])
+    history.save(RESULTS / f"history_{profile}.csv")
+    page = RESULTS / "figures.json"
+    figures = json.loads(page.read_text("utf-8")) if page.is_file() else {}
+    times = PROJECT / "build" / f"seconds_{profile}.json"
+    figures |= figures_of(profile, history, json.loads(times.read_text("utf-8")))
+    figures["machine"] = machine
+    page.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", "utf-8")
+    longest = [p for p in PROFILES if (RESULTS / f"history_{p}.csv").is_file()][-1]
+    save_history_plot(History.load(RESULTS / f"history_{longest}.csv"), RESULTS / "curves.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
