@@ -1,0 +1,25 @@
+"""Checkers for the exercises, one module a notebook.
+
+Each takes the reader's answer and says whether it is right and why, or gives a hint for
+that very mistake. None of them ever raises: an exercise left out must not stop a notebook.
+"""
+
+from mnist_helpers.exercises.cnn import check_field, check_output_size, check_parameters
+from mnist_helpers.exercises.curves import check_epoch, check_recall, check_standard_error
+from mnist_helpers.exercises.digits import check_batches, check_file_size, check_full_ink
+from mnist_helpers.exercises.loop import check_half_sure, check_momentum, check_steps
+
+__all__ = [
+    "check_batches",
+    "check_epoch",
+    "check_field",
+    "check_file_size",
+    "check_full_ink",
+    "check_half_sure",
+    "check_momentum",
+    "check_output_size",
+    "check_parameters",
+    "check_recall",
+    "check_standard_error",
+    "check_steps",
+]

@@ -1,0 +1,56 @@
+"""The exercises of notebook 02: parameters, sizes and receptive fields."""
+
+from typing import Any
+
+from mnist_helpers.exercises.verdicts import judge
+
+
+def check_parameters(answer: Any) -> None:
+    """How many parameters has a 3x3 convolution from 64 to 128 channels, without bias?"""
+    judge(
+        answer,
+        right=128 * 64 * 9,
+        why="128 filters, each with a 3x3 window on every one of the 64 channels.",
+        hints={
+            128 * 64 * 9 + 128: "That counts a bias for each filter; these have none.",
+            128 * 64: "That is a 1x1 convolution. How many weights has a 3x3 window?",
+            128 * 9: "Each filter looks at all 64 channels, not at one.",
+            64 * 9: "That is a single filter. How many filters are there?",
+            (128 + 64) * 9: "Every filter meets every channel: multiply, do not add.",
+        },
+        otherwise="Filters times channels that each one sees times weights of a window.",
+    )
+
+
+def check_output_size(answer: Any) -> None:
+    """How wide is the output of a 5x5 convolution with stride 2, no padding, on 28 pixels?"""
+    judge(
+        answer,
+        right=12,
+        why="24 places for the window in steps of one; every second of them is 12.",
+        hints={
+            11: "The first place counts too: (28 - 5) // 2 + 1.",
+            11.5: "The window stands in whole places; the last half step is not taken.",
+            24: "That is with a stride of 1.",
+            14: "Without padding the window cannot stand at the rim.",
+            13: "A 5x5 window loses four pixels, not two.",
+        },
+        otherwise="(width - window) // stride + 1.",
+    )
+
+
+def check_field(answer: Any) -> None:
+    """How many pixels would a unit see after one more 3x3 convolution behind conv_block_2?"""
+    judge(
+        answer,
+        right=20,
+        why="Since the pool neighbours are 2 pixels apart, and a 3x3 window spans two steps.",
+        hints={
+            18: "That would be at stride 1. How far apart do neighbours look after the pool?",
+            19: "A 3x3 window spans three units, so two steps between them, not three ones.",
+            22: "Three units have two gaps between them, not three.",
+            32: "The field grows by steps; it does not double.",
+            48: "Fields do not multiply: what do two more neighbours add?",
+        },
+        otherwise="16 pixels, plus (3 - 1) steps of the stride so far.",
+    )

@@ -1,0 +1,54 @@
+"""The exercises of notebook 01: files, pixels and batches."""
+
+from typing import Any
+
+from mnist_helpers.exercises.verdicts import judge
+
+
+def check_file_size(answer: Any) -> None:
+    """How many bytes has the unpacked file of training images?"""
+    judge(
+        answer,
+        right=16 + 60_000 * 28 * 28,
+        why="A byte a pixel, and 16 bytes before them: two zeros, the type, the rank, three sizes.",
+        hints={
+            60_000 * 28 * 28: "That is all pixels. What stands before them in the file?",
+            8 + 60_000 * 28 * 28: "The header of images is longer: three sizes, not one.",
+            4 + 60_000 * 28 * 28: "Each of the three sizes takes four bytes as well.",
+            16 + 60_000 * 28 * 28 * 4: "On disk a pixel is one byte; only floats take four.",
+            16 + 60_000 * 28: "An image is 28 rows of 28 pixels.",
+        },
+        otherwise="Count the header's bytes, and add one byte for each pixel of 60,000 images.",
+    )
+
+
+def check_full_ink(answer: Any) -> None:
+    """What does a pixel of full ink, 255, become when it is normalised?"""
+    judge(
+        answer,
+        right=(1 - 0.1307) / 0.3081,
+        why="Nearly three standard deviations above the mean: ink is rare.",
+        hints={
+            (255 - 0.1307) / 0.3081: "First bring the pixel to the scale from 0 to 1.",
+            1 / 0.3081: "The mean has to be taken away before dividing.",
+            (1 - 0.1307) * 0.3081: "The standard deviation divides; it does not multiply.",
+            -0.1307 / 0.3081: "That is the background, 0. What becomes of 255?",
+        },
+        otherwise="Divide 255 by 255, take the mean 0.1307 away, divide by 0.3081.",
+    )
+
+
+def check_batches(answer: Any) -> None:
+    """How many batches of 64 does an epoch over 60,000 images have?"""
+    judge(
+        answer,
+        right=938,
+        why="937 full ones, and a last one of 32 images: no image is left out.",
+        hints={
+            937: "And the images that are left after 937 full batches?",
+            937.5: "There are no half batches. What happens to the last images?",
+            60_000 * 64: "A batch takes 64 images out of the 60,000: divide.",
+            64: "That is the size of a batch. How many of them are there?",
+        },
+        otherwise="Divide 60,000 by 64, and think of the images that are left.",
+    )

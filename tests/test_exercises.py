@@ -1,0 +1,71 @@
+"""Each checker gets the right answer, every typical wrong one, and nonsense."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_helpers import exercises
+
+RIGHT = {
+    "check_file_size": 47_040_016,
+    "check_full_ink": 2.8215,
+    "check_batches": 938,
+    "check_parameters": 73_728,
+    "check_output_size": 12,
+    "check_field": 20,
+    "check_half_sure": 0.693,
+    "check_momentum": 0.1,
+    "check_steps": 18_760,
+    "check_standard_error": 0.000995,
+    "check_recall": 0.98,
+    "check_epoch": 3,
+}
+WRONG = {
+    "check_file_size": {47_040_000: "before them", 1_680_016: "28 rows", 188_160_016: "one byte"},
+    "check_full_ink": {827.2: "from 0 to 1", 3.2457: "taken away", -0.4242: "background"},
+    "check_batches": {937: "left after", 937.5: "half batches", 64: "size of a batch"},
+    "check_parameters": {73_856: "bias", 8192: "1x1", 1152: "64 channels", 576: "single filter"},
+    "check_output_size": {11: "first place", 24: "stride of 1", 14: "rim", 11.5: "whole places"},
+    "check_field": {18: "after the pool", 32: "double", 22: "two gaps", 19: "two steps"},
+    "check_half_sure": {0.5: "not the probability", -0.693: "minus sign", 1: "base 2"},
+    "check_momentum": {0.01: "first step", 0.019: "second step", 10: "velocity"},
+    "check_steps": {938: "one epoch", 18_740: "smaller batch", 9380: "128", 18_750: "round up"},
+    "check_standard_error": {9.9e-7: "square root", 0.0995: "how many digits", 0.01: "mistakes"},
+    "check_recall": {0.9703: "precision", 0.02: "missed", 98: "fraction", 0.95: "no nines"},
+    "check_epoch": {5: "training loss", 4: "risen already", 2: "counted from 0"},
+}
+
+
+def said(capsys, name, answer):
+    assert getattr(exercises, name)(answer) is None
+    return capsys.readouterr().out
+
+
+def test_every_exercise_is_tried():
+    assert set(RIGHT) == set(WRONG) == set(exercises.__all__)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_the_right_answer_is_met_with_a_reason(name, capsys):
+    text = said(capsys, name, RIGHT[name])
+    assert text.startswith("Right. ") and len(text) > 30
+    assert said(capsys, name, np.float64(RIGHT[name])) == text
+
+
+@pytest.mark.parametrize(("name", "wrong"), [(n, w) for n, all_ in WRONG.items() for w in all_])
+def test_a_typical_mistake_gets_its_own_hint(name, wrong, capsys):
+    text = said(capsys, name, wrong)
+    assert text.startswith("Not yet. ") and WRONG[name][wrong] in text
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_nothing_makes_it_raise(name, capsys):
+    assert said(capsys, name, ...) == "Not answered yet.\n"
+    general = said(capsys, name, -12_345)
+    assert general.startswith("Not yet. ")
+    for nonsense in (math.nan, math.inf):
+        assert said(capsys, name, nonsense) == general
+    for nonsense in ("12", None, [1], True, 1j, torch.zeros(2)):
+        assert "is a number" in said(capsys, name, nonsense)
