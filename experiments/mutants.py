@@ -1,0 +1,152 @@
+"""Change the package in one place at a time, and see whether the tests notice.
+
+Usage: python experiments/mutants.py [--count 60] [--seed 1] [--jobs 2]
+
+Samples places in the modules of `TESTS`, changes each (a comparison, an operator, a
+number, a condition, a call left out), and runs the tests of that module on a copy.
+A mutant that no test notices is a hole in the tests, or a change without effect; the
+survivors are listed at the end. Nothing in the checkout is touched.
+"""
+
+import argparse
+import ast
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+RUNS = ["test_training.py", "test_checkpoints.py", "test_cli.py", "test_faults.py"]
+TESTS = {
+    "model": ["test_model.py", "test_summary.py"],
+    "summary": ["test_summary.py"],
+    "data": ["test_data.py", "test_training.py", "test_cli.py"],
+    "checkpoints": RUNS,
+    "state": RUNS,
+    "runfolder": RUNS,
+    "loop": RUNS,
+    "run": RUNS,
+    "training": RUNS,
+}
+SWAPS = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div,
+    ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.And: ast.Or,
+    ast.Or: ast.And,
+}  # fmt: skip
+
+
+def mutated(node):
+    """Return a changed copy of a node, or None where this kind is left alone."""
+    new = copy.deepcopy(node)
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
+        new.ops[0] = SWAPS[type(node.ops[0])]()
+    elif isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in SWAPS:
+        new.op = SWAPS[type(node.op)]()
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return new.operand
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        new.value = not node.value
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        new.value = node.value + 1
+    elif isinstance(node, ast.If):
+        new.test = ast.UnaryOp(ast.Not(), node.test)
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return ast.Pass()
+    else:
+        return None
+    return new
+
+
+class Places(ast.NodeVisitor):
+    """Collect the nodes that can be changed, in order, outside annotations."""
+
+    def __init__(self):
+        self.found = []
+
+    def generic_visit(self, node):
+        if mutated(node) is not None:
+            self.found.append(node)
+        for name, value in ast.iter_fields(node):
+            if name in ("annotation", "returns", "decorator_list"):
+                continue
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    self.visit(child)
+
+
+class Replace(ast.NodeTransformer):
+    def __init__(self, target):
+        self.target = target
+
+    def visit(self, node):
+        return mutated(node) if node is self.target else super().generic_visit(node)
+
+
+def mutants_of(module):
+    """Yield (line, what was changed, new source) for every place of a module."""
+    source = (PROJECT / "mnist_helpers" / f"{module}.py").read_text("utf-8")
+    count = len(places(ast.parse(source)))
+    for number in range(count):
+        tree = ast.parse(source)
+        target = places(tree)[number]
+        before = ast.unparse(target).splitlines()[0]
+        after = ast.unparse(ast.fix_missing_locations(mutated(target))).splitlines()[0]
+        line = target.lineno
+        new = ast.unparse(ast.fix_missing_locations(Replace(target).visit(tree)))
+        yield line, f"{before}  ->  {after}", new
+
+
+def places(tree):
+    visitor = Places()
+    visitor.visit(tree)
+    return visitor.found
+
+
+def survives(module, source):
+    """Run the module's tests on a copy of the project with that source; tell if they pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder)
+        for part in ("mnist_helpers", "tests", "docs", "tools"):
+            shutil.copytree(PROJECT / part, target / part, dirs_exist_ok=True)
+        shutil.copy(PROJECT / "pyproject.toml", target)
+        (target / "mnist_helpers" / f"{module}.py").write_text(source, "utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        # The campaigns take long, and what they find the other tests should find.
+        command += ["-k", "not killed_at_any and not mutated_files and not signal"]
+        command += [f"tests/{name}" for name in TESTS[module]]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": folder}
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, timeout=240
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    everything = [(module, *mutant) for module in TESTS for mutant in mutants_of(module)]
+    chosen = random.Random(options.seed).sample(everything, options.count)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        alive = list(pool.map(lambda mutant: survives(mutant[0], mutant[3]), chosen))
+    survivors = [m for m, lives in zip(chosen, alive, strict=True) if lives]
+    caught = len(chosen) - len(survivors)
+    print(f"{caught} of {len(chosen)} mutants caught (of {len(everything)} places)")
+    for module, line, change, _ in survivors:
+        print(f"survived: {module}.py:{line}  {change}")
+
+
+if __name__ == "__main__":
+    main()
