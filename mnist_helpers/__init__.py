@@ -22,10 +22,17 @@ from mnist_helpers.loop import Metrics, evaluate, train_one_epoch
 from mnist_helpers.model import GlobalAveragePool, MnistCNN
 from mnist_helpers.profiles import profile_config, resume_wanted
 from mnist_helpers.runfolder import find_run
+from mnist_helpers.sample import write_sample
 from mnist_helpers.summary import describe
 from mnist_helpers.training import fit
 
-_PLOTS = ("confusion_matrix", "plot_confusion", "plot_digits", "plot_history")
+_PLOTS = (
+    "confusion_matrix",
+    "plot_architecture",
+    "plot_confusion",
+    "plot_digits",
+    "plot_history",
+)
 
 __all__ = [
     "CheckpointError",
@@ -54,6 +61,7 @@ __all__ = [
     "load_mnist",
     "make_loaders",
     "pick_device",
+    "plot_architecture",
     "plot_confusion",
     "plot_digits",
     "plot_history",
@@ -65,6 +73,7 @@ __all__ = [
     "save_checkpoint",
     "seed_everything",
     "train_one_epoch",
+    "write_sample",
 ]
 
 

@@ -23,7 +23,9 @@ REQUIRED = (
     "train_accuracy",
     "test_accuracy",
 )
-MAX_BYTES = 64 * 2**20  # unpacked; our own hold 1.5 MB, and a bomb shall not fill the memory
+MAX_BYTES = 256 * 2**20  # unpacked; our own hold 1.5 MB, and a bomb shall not fill the memory
+MAX_VALUES = 100_000  # our own hold some 2,000, most of them random states
+MAX_DEPTH = 20
 
 
 def digest(value: Any) -> str:
@@ -53,9 +55,11 @@ def _feed(sha: Any, value: Any) -> None:
             _feed(sha, item)
     elif isinstance(value, float):
         sha.update(b"float " + struct.pack("<d", value))
+    elif not isinstance(value, str | int | bytes | None):
+        raise TypeError(f"{type(value).__name__} is not a type that a checkpoint holds")
     else:
-        text = str(value)
-        sha.update(f"{type(value).__name__} {len(text)} {text};".encode())
+        text = f"{type(value).__name__} {len(str(value))} {value};"
+        sha.update(text.encode("utf-8", "backslashreplace"))
 
 
 def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
@@ -88,7 +92,12 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
             torch.save({**checkpoint, "digest": digest(checkpoint)}, file)
             file.flush()
             os.fsync(file.fileno())
+        load_checkpoint(temporary)  # what could not be read again shall not replace anything
         temporary.replace(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path} was not written, since it would not load: {error}"
+        ) from error
     except (OSError, RuntimeError, AttributeError, TypeError, pickle.PicklingError) as error:
         raise CheckpointError(
             f"{path} cannot be written ({error}); make room, choose another "
@@ -121,10 +130,34 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     loaded = _read(path, map_location)
     if not isinstance(loaded, dict) or any(key not in loaded for key in (*REQUIRED, "digest")):
         raise CheckpointError(f"{path} is not a checkpoint of mnist_helpers: its keys differ")
-    if loaded.pop("digest") != digest(loaded):
+    try:
+        _check_size(loaded)
+        fits = loaded.pop("digest") == digest(loaded)
+    # Values that nobody would save can make the hashing raise nearly anything.
+    except Exception as error:
+        raise CheckpointError(f"{path} holds what no checkpoint holds: {error}") from error
+    if not fits:
         raise CheckpointError(f"{path} is damaged: its contents do not fit its digest")
     _check_values(path, loaded)
     return loaded
+
+
+def _check_size(value: Any) -> None:
+    """Refuse what is too much to be looked at: a small file can say a thing very often."""
+    left, bytes_left, todo = MAX_VALUES, MAX_BYTES, [(value, 0)]
+    while todo:
+        item, depth = todo.pop()
+        left -= 1
+        if isinstance(item, Tensor):
+            if item.layout != torch.strided or item.is_meta:
+                raise ValueError("a tensor that is not dense")
+            bytes_left -= item.numel() * item.element_size()
+        elif isinstance(item, Mapping):
+            todo += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, list | tuple):
+            todo += [(part, depth + 1) for part in item]
+        if left < len(todo) or bytes_left < 0 or depth > MAX_DEPTH:
+            raise ValueError("too many values, or nested too deeply")
 
 
 def _read(path: Path, map_location: str | torch.device) -> Any:

@@ -104,8 +104,7 @@ def _train(options: argparse.Namespace) -> int:
         _report(history, config, options)
     if not history.interrupted:
         return DONE
-    if config.checkpoint_dir is not None:
-        print(f"To go on: {_command_to_go_on(options)}")
+    print(f"To go on: {_command_to_go_on(options)}")
     return INTERRUPTED
 
 
@@ -130,11 +129,20 @@ def _command_to_go_on(options: argparse.Namespace) -> str:
         value = getattr(options, field.name)
         if value != field.default:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
-    return shlex.join([*words, "--resume"])
+    for name in ("history", "plot"):
+        if getattr(options, name) is not None:
+            words += [f"--{name}", str(getattr(options, name))]
+    return shlex.join([*words, *["--no-sample"] * options.no_sample, "--resume"])
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse, before an hour of training, an output file that could not be written after it."""
+    for path in (options.history, options.plot):
+        if path is None:
+            continue
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ConfigError(f"{path} cannot be written; name a file in a folder that can")
     if options.history is not None and options.history.suffix not in (".csv", ".json"):
         raise ConfigError(f"--history writes .csv or .json, got {str(options.history)!r}")
     if options.plot is not None and options.plot.suffix != ".png":
@@ -145,7 +153,7 @@ def _report(history: History, config: TrainConfig, options: argparse.Namespace) 
     print(history)
     best = history.best
     print(f"Best test accuracy: {best.test_accuracy:.2%} after epoch {best.epoch}", end="")
-    print(f", in {config.checkpoint_dir / BEST_NAME}" if config.checkpoint_dir else "")
+    print(f", in {config.checkpoint_dir / BEST_NAME}")
     if options.history is not None:
         print(f"Epochs written to {history.save(options.history)}")
     if options.plot is not None:
@@ -189,6 +197,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     if options.save is not None and (len(options.images) > 1 or options.save.suffix != ".png"):
         raise ConfigError("--save writes one picture to a .png file; name one image")
+    source = options.images[0]
+    both_exist = options.save is not None and options.save.exists() and source.exists()
+    if both_exist and options.save.samefile(source):
+        raise ConfigError(f"--save would overwrite {source}; name another file")
     checkpoint = load_checkpoint(options.checkpoint)
     model = MnistCNN()
     load_weights(model, checkpoint, options.checkpoint)

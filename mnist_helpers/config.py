@@ -18,6 +18,7 @@ GPU_BATCH_SIZE = 128  # the recipe's sizes: a GPU needs larger batches to be kep
 CPU_BATCH_SIZE = 64
 MNIST = "MNIST"  # the two data sets that an accuracy can be of, as screens name them
 SAMPLE = "sample of 5,000 MNIST digits"
+MOST = 2**31 - 1  # of anything that is counted
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 # Fields that may differ between a run and its continuation: they say where the files
@@ -73,11 +74,11 @@ class TrainConfig:
     test_limit: int | None = setting(None, "test on a stratified part of so many images")
 
     def __post_init__(self) -> None:
-        self._check_whole("epochs", low=1)
+        self._check_whole("epochs", low=1, high=MOST)
         self._check_whole("seed", low=0, high=2**32 - 1)  # what NumPy takes as a seed
         for name in ("batch_size", "train_limit", "test_limit"):
             if getattr(self, name) is not None:
-                self._check_whole(name, low=1)
+                self._check_whole(name, low=1, high=MOST)
         self._check_real("lr", lambda lr: lr > 0, "a number above 0, such as 0.01")
         self._check_real("momentum", lambda m: 0 <= m < 1, "a number from 0 to below 1")
         self._check_device()
@@ -87,17 +88,16 @@ class TrainConfig:
     def _refuse(self, name: str, expected: str) -> None:
         raise ConfigError(f"{name} must be {expected}, got {getattr(self, name)!r}")
 
-    def _check_whole(self, name: str, low: int, high: int | None = None) -> None:
+    def _check_whole(self, name: str, low: int, high: int) -> None:
         value = getattr(self, name)
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < low or (high is not None and value > high):
-            span = f"from {low} to {high}" if high is not None else f"of at least {low}"
-            self._refuse(name, f"a whole number {span}")
+        if not whole or not low <= value <= high:
+            self._refuse(name, f"a whole number from {low} to {high}")
 
     def _check_real(self, name: str, accepts: Any, expected: str) -> None:
         value = getattr(self, name)
         real = isinstance(value, int | float) and not isinstance(value, bool)
-        if not real or not math.isfinite(value) or not accepts(value):
+        if not real or not abs(value) < math.inf or not accepts(value) or value > MOST:
             self._refuse(name, expected)
         object.__setattr__(self, name, float(value))
 

@@ -48,11 +48,13 @@ class DigitDataset(Dataset):
     """
 
     def __init__(self, images: Tensor, labels: Tensor, source: str = MNIST) -> None:
-        if images.dtype != torch.uint8 or images.ndim != 3:
+        if images.dtype != torch.uint8 or images.shape[1:] != (28, 28):
             raise InputError(
                 "images must be uint8 of shape (N, 28, 28), "
                 f"got {images.dtype} {tuple(images.shape)}"
             )
+        if labels.is_floating_point():
+            raise InputError(f"labels must be whole numbers, got {labels.dtype}")
         if labels.shape != images.shape[:1]:
             raise InputError(f"{len(images)} images need as many labels, got {tuple(labels.shape)}")
         if len(labels) and not (labels.min() >= 0 and labels.max() <= 9):
@@ -67,10 +69,11 @@ class DigitDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return normalise(self.images[index]).unsqueeze(0), int(self.labels[index])
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return a whole batch (N, 1, 28, 28) and (N,) at once: DataLoader asks for it."""
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Return several items, normalised in one go: DataLoader asks for a batch this way."""
         index = torch.as_tensor(indices)
-        return normalise(self.images[index]).unsqueeze(1), self.labels[index]
+        images = normalise(self.images[index]).unsqueeze(1)  # (N, 1, 28, 28)
+        return list(zip(images, self.labels[index].tolist(), strict=True))
 
     def part(self, limit: int | None, seed: int) -> "DigitDataset":
         """Return a seeded part of `limit` digits in which each class keeps its share.
@@ -183,7 +186,9 @@ def load_mnist(
     """
     root = Path(root)
     found = find_mnist(root)
-    if found is None or (found != root and not allow_sample):
+    # A real file beside the sample, damaged or still packed, deserves a try.
+    begun = found != root and raw_folder(root).is_dir() and any(raw_folder(root).iterdir())
+    if found is None or begun or (found != root and not allow_sample):
         found = download_mnist(root, allow_sample=allow_sample)
     source = SAMPLE if found == root / SAMPLE_FOLDER else MNIST
     sets = []
@@ -193,11 +198,6 @@ def load_mnist(
         whole = DigitDataset(torch.tensor(images), torch.tensor(labels), source)
         sets.append(whole.part(limit, seed))
     return sets[0], sets[1]
-
-
-def as_it_comes(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Pass on a batch that the dataset has already put together."""
-    return batch
 
 
 def make_loaders(
@@ -223,7 +223,6 @@ def make_loaders(
         train_set,
         batch_size=config.batch_size,
         sampler=EpochSampler(len(train_set), config.seed),
-        collate_fn=as_it_comes,
     )
-    test_loader = DataLoader(test_set, batch_size=TEST_BATCH_SIZE, collate_fn=as_it_comes)
+    test_loader = DataLoader(test_set, batch_size=TEST_BATCH_SIZE)
     return train_loader, test_loader

@@ -7,11 +7,9 @@ import shutil
 import time
 from pathlib import Path
 
-import requests
-
 from mnist_helpers.errors import DataError
 from mnist_helpers.files import FILES, SAMPLE_FOLDER, DataFile, file_hash, is_whole, raw_folder
-from mnist_helpers.mirrors import MIRROR_VARIABLE, fetch, in_short, mirrors, probe
+from mnist_helpers.mirrors import MIRROR_VARIABLE, fetch, mirrors, probe
 from mnist_helpers.progress import announce
 from mnist_helpers.sample import write_sample
 
@@ -70,12 +68,12 @@ def _lacking(root: Path) -> str:
 
 def _complete(folder: Path) -> dict[str, str] | None:
     """Complete the real files in a folder; return None, or why not, mirror by mirror."""
+    _remove_leftovers(folder)
     missing = [file for file in FILES if not is_whole(folder, file)]
     if not missing:
         announce("MNIST is there already, and every checksum fits.")
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
     packed_on_disk = [file for file in missing if _unpack(folder, file)]
     missing = [file for file in missing if file not in packed_on_disk]
     reasons = probe(mirrors()) if missing else {}
@@ -91,7 +89,7 @@ def _remove_leftovers(folder: Path) -> None:
 
     Only old ones: another process may be downloading into the same folder.
     """
-    for path in [*folder.glob(".*.tmp"), *folder.glob("tmp*")]:
+    for path in [*folder.glob(".*.tmp"), *folder.glob("tmp????????")]:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
                 path.unlink()
@@ -102,13 +100,10 @@ def _from_any_mirror(folder: Path, file: DataFile, reasons: dict[str, str]) -> b
     for mirror in mirrors():
         if mirror in reasons:
             continue
-        try:
-            fetch(mirror, folder, file)
-            if _unpack(folder, file):
-                return True
-            reasons[mirror] = f"{file.name}.gz has other contents than MNIST's"
-        except (requests.RequestException, ValueError, OSError) as error:
-            reasons[mirror] = in_short(error)
+        reason = fetch(mirror, folder, file)
+        if reason is None and _unpack(folder, file):
+            return True
+        reasons[mirror] = reason or "it cannot be unpacked"
         announce(f"{mirror} fails ({reasons[mirror]}); trying the next.")
     return False
 

@@ -1,6 +1,7 @@
 """The files that hold the digits: their checksums, their places, their format."""
 
 import hashlib
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from mnist_helpers.errors import DataError
 
 SAMPLE_FOLDER = "sample"
+MAX_RANK = 8  # far more than pictures need
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,11 @@ def read_idx(path: str | Path) -> np.ndarray:
         raise DataError(f"{path} cannot be read: {error}") from error
     # Two zero bytes, 8 for unsigned bytes, the rank, then each size as a big-endian integer.
     rank = content[3] if len(content) >= 4 and content[:3] == b"\x00\x00\x08" else 0
+    if rank > MAX_RANK:
+        rank = 0
     start = 4 + 4 * rank
-    shape = np.frombuffer(content[4:start].ljust(4 * rank, b"\0"), dtype=">u4").astype(int)
-    if rank == 0 or len(content) != start + int(np.prod(shape)):
+    shape = np.frombuffer(content[4:start].ljust(4 * rank, b"\0"), dtype=">u4").tolist()
+    if rank == 0 or len(content) != start + math.prod(shape):
         raise DataError(f"{path} is not a whole IDX file of unsigned bytes; download it again")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
@@ -132,5 +136,8 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     """Write unsigned bytes as IDX: two zeros, type 8, the rank, each size, the data."""
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(header + array.tobytes())
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(header + array.tobytes())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -119,7 +119,9 @@ class History:
                 raise DataError(f"row {number} of a history must hold {', '.join(FIELDS)}")
             try:
                 values = {name: float(row[name]) for name in FIELDS}
-            except (TypeError, ValueError) as error:
+                if not values["epoch"].is_integer():
+                    raise ValueError(f"epoch {row['epoch']}")
+            except (TypeError, ValueError, OverflowError) as error:
                 raise DataError(f"row {number} of a history holds no number: {error}") from error
             records.append(EpochRecord(**values | {"epoch": int(values["epoch"])}))
         return cls(records, source)
@@ -144,8 +146,15 @@ class History:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> "History":
+    def load(cls, path: str | Path, source: str = MNIST) -> "History":
         """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path
+            A `.csv` or a `.json` file.
+        source
+            Which data the accuracies are of; the file does not say.
 
         Raises
         ------
@@ -158,8 +167,8 @@ class History:
         try:
             text = path.read_text(encoding="utf-8")
             rows = json.loads(text) if path.suffix == ".json" else csv.DictReader(text.splitlines())
-            return cls.from_records(rows)
-        except (OSError, UnicodeDecodeError, ValueError, TypeError, DataError) as error:
+            return cls.from_records(rows, source)
+        except (OSError, ValueError, TypeError, RecursionError, csv.Error, DataError) as error:
             raise DataError(f"{path} cannot be read as a history: {error}") from error
 
     def table(self) -> list[list[str]]:

@@ -20,7 +20,7 @@ from torch import nn
 
 from mnist_helpers.data import normalise
 from mnist_helpers.errors import InputError
-from mnist_helpers.model import IMAGE_SIZE
+from mnist_helpers.model import IMAGE_SIZE, evaluation_mode
 
 # Only formats that are plain pictures: EPS, for one, is a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -29,6 +29,10 @@ BOX_SIZE = 20  # the longer side of a digit, in MNIST's pixels
 MIN_CONTRAST = 16  # of 255: less is the noise of an empty sheet
 INK_THRESHOLD = 0.1  # of the darkest ink: fainter marks do not widen the digit's box
 CENTRE = IMAGE_SIZE // 2  # where MNIST's digits have their centre of mass, by measurement
+
+
+# A damaged picture makes Pillow's readers raise nearly anything.
+DAMAGE = (OSError, SyntaxError, EOFError, IndexError, OverflowError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,8 @@ def predict(model: nn.Module, images: Sequence[Any]) -> list[Prediction]:
         return []
     pictures = torch.stack([_as_tensor(image) for image in images])
     first = next(model.parameters(), torch.zeros(()))
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluation_mode(model):
         logits = model(normalise(pictures).unsqueeze(1).to(first.device))
-    model.train(was_training)
     rows = logits.softmax(dim=1).tolist()
     return [Prediction(int(np.argmax(row)), tuple(row)) for row in rows]
 
@@ -121,7 +122,12 @@ def prepare(image: str | Path | Image.Image) -> np.ndarray:
         There is no such file, it is no picture, too large, or empty.
     """
     if isinstance(image, Image.Image):
-        return _to_mnist(_to_grey(image), "the picture")
+        try:
+            return _to_mnist(_to_grey(ImageOps.exif_transpose(image)), "the picture")
+        except InputError:
+            raise
+        except DAMAGE as error:
+            raise InputError(f"the picture cannot be used: {error}") from error
     return _to_mnist(_read(Path(image)), str(image))
 
 
@@ -144,8 +150,7 @@ def _read(path: Path) -> np.ndarray:
         raise InputError(f"{path} does not exist") from error
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path} is none of {', '.join(FORMATS)}") from error
-    # A damaged picture makes Pillow's readers raise nearly anything.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path} cannot be read; it is damaged ({error})") from error
 
 
@@ -166,7 +171,7 @@ def _to_grey(image: Image.Image) -> np.ndarray:
 
 def _to_mnist(grey: np.ndarray, name: str) -> np.ndarray:
     """Find the ink in grey levels (H, W), scale it to the box and centre it."""
-    if grey.size == 0 or grey.max() - grey.min() < MIN_CONTRAST:
+    if grey.size == 0 or not grey.max() - grey.min() >= MIN_CONTRAST:  # so that NaN is refused
         raise InputError(f"{name} is empty: one colour from edge to edge")
     # What the rim shows is the ground; ink is whatever differs from it the other way.
     ground = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))

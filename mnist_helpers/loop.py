@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm.std import tqdm
 
 from mnist_helpers.errors import InputError, TrainingError
+from mnist_helpers.model import evaluation_mode
 
 # Far beyond normalised pixels (-0.42 to 2.82), far below raw ones (255).
 MAX_PIXEL = 10.0
@@ -153,14 +154,12 @@ def evaluate(
         The loss is infinite or not a number.
     """
     loss_fn = loss_fn or nn.CrossEntropyLoss()
-    was_training = model.training
-    model.eval()
     running = RunningMetrics(torch.device(device))
-    for images, labels in loader:
-        images, labels = images.to(device), labels.to(device)
-        logits = model(images)
-        running.add(loss_fn(logits, labels), logits, labels)
-    model.train(was_training)
+    with evaluation_mode(model):
+        for images, labels in loader:
+            images, labels = images.to(device), labels.to(device)
+            logits = model(images)
+            running.add(loss_fn(logits, labels), logits, labels)
     return _not_empty(running, "test").check()
 
 
@@ -209,7 +208,7 @@ def check_batch(loader: DataLoader, which: str) -> None:
             f"the {which} loader gives labels of {labels.dtype} and shape {tuple(labels.shape)}; "
             f"cross-entropy takes int64 ({len(images)},)"
         )
-    for known in (labels, getattr(loader.dataset, "labels", labels)):
+    for known in (labels, torch.as_tensor(getattr(loader.dataset, "labels", labels))):
         if known.min() < 0 or known.max() > 9:
             raise InputError(
                 f"the {which} labels must be 0 to 9, got {known.min()} to {known.max()}"

@@ -1,8 +1,8 @@
 """Where MNIST can be had, and how one packed file is fetched from there."""
 
+import hashlib
 import importlib
 import os
-import shutil
 import threading
 import time
 import warnings
@@ -13,7 +13,7 @@ import requests
 import urllib3
 from tqdm.std import tqdm
 
-from mnist_helpers.files import FILES, DataFile, file_hash
+from mnist_helpers.files import FILES, DataFile
 from mnist_helpers.progress import BYTES_FORMAT, close_bar, open_bar
 
 # In the order of torchvision's list (torchvision/datasets/mnist.py), with Google's
@@ -38,7 +38,7 @@ def mirrors() -> list[str]:
 
 
 def _is_url(mirror: str) -> bool:
-    return mirror.startswith(("http://", "https://"))
+    return mirror.lower().startswith(("http://", "https://"))
 
 
 def probe(candidates: list[str]) -> dict[str, str]:
@@ -57,7 +57,8 @@ def probe(candidates: list[str]) -> dict[str, str]:
             elif not Path(mirror).is_dir():
                 raise FileNotFoundError("there is no such folder")
             reasons.pop(mirror, None)
-        except (requests.RequestException, OSError) as error:
+        # In a thread of its own nobody would see what else an odd address may raise.
+        except Exception as error:
             reasons[mirror] = in_short(error)
 
     threads = [threading.Thread(target=ask, args=(m,), daemon=True) for m in candidates]
@@ -69,21 +70,40 @@ def probe(candidates: list[str]) -> dict[str, str]:
     return dict(reasons)
 
 
-def fetch(mirror: str, folder: Path, file: DataFile) -> None:
-    """Bring one packed file, checked, under its own name into the folder."""
-    if _is_url(mirror):
-        _fetch_url(mirror, folder, file)
-    else:
-        _fetch_copy(Path(mirror), folder, file)
+def fetch(mirror: str, folder: Path, file: DataFile) -> str | None:
+    """Bring one packed file, checked, under its own name into the folder.
+
+    Returns
+    -------
+    str or None
+        Why the mirror cannot give it; None if it did.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written, which is no fault of the mirror's.
+    """
+    try:
+        if _is_url(mirror):
+            _fetch_url(mirror, folder, file)
+        else:
+            _fetch_copy(Path(mirror), folder, file)
+    except (requests.RequestException, ValueError) as error:
+        return in_short(error)
+    return None
 
 
 def _fetch_copy(source: Path, folder: Path, file: DataFile) -> None:
     name = f"{file.name}.gz"
     temporary = folder / f".{name}.{os.getpid()}.tmp"
     try:
-        shutil.copyfile(source / name, temporary)
-        if file_hash(temporary) != file.packed_sha256:
-            raise ValueError(f"{name} has another checksum")
+        content = (source / name).read_bytes()
+    except OSError as error:
+        raise requests.RequestException(str(error)) from error
+    if hashlib.sha256(content).hexdigest() != file.packed_sha256:
+        raise ValueError(f"{name} has another checksum")
+    try:
+        temporary.write_bytes(content)
         temporary.replace(folder / name)
     finally:
         temporary.unlink(missing_ok=True)
@@ -152,6 +172,9 @@ def in_short(error: Exception) -> str:
         return "it does not answer in time"
     if isinstance(error, requests.ConnectionError):
         return "it cannot be reached"
-    if isinstance(error, ValueError):  # what pooch raises when a checksum does not fit
+    if isinstance(error, requests.exceptions.InvalidURL | urllib3.exceptions.HTTPError):
+        return "that is no address"
+    # What pooch raises when a checksum does not fit.
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
         return "its files have another checksum"
     return str(error)

@@ -1,5 +1,8 @@
 """The network: 189,984 parameters in convolutions of 3x3 and 1x1, nothing else."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +21,18 @@ def conv3x3(channels_in: int, channels_out: int) -> nn.Conv2d:
 def conv1x1(channels_in: int, channels_out: int) -> nn.Conv2d:
     """Return a 1x1 convolution: it mixes channels and leaves each side as it is."""
     return nn.Conv2d(channels_in, channels_out, kernel_size=1, bias=False)
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode; afterwards each module is in its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 class GlobalAveragePool(nn.Module):

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mnist_helpers.config import MNIST
 from mnist_helpers.errors import InputError
 from mnist_helpers.history import History
+from mnist_helpers.summary import ModelSummary
 
 # Two colours of Okabe and Ito's palette for colour-blind readers (Nature Methods 8,
 # 441, 2011), far apart in lightness too, so that a grey print tells them apart.
@@ -47,6 +48,7 @@ def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.nda
         raise InputError("the history is empty; train at least one epoch")
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    axes = np.asarray(axes, dtype=object).ravel()
     if len(axes) != 2:
         raise InputError(f"plot_history draws on two axes, got {len(axes)}")
     best = history.best
@@ -62,7 +64,7 @@ def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.nda
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3)
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    return np.asarray(axes)
+    return axes
 
 
 def save_history_plot(history: History, path: str | Path) -> Path:
@@ -122,6 +124,40 @@ def plot_digits(
     return axes
 
 
+def plot_architecture(summary: ModelSummary, ax: Axes | None = None) -> Axes:
+    """Draw a network as a row of blocks: as high as its maps, as wide as its channels are many.
+
+    Parameters
+    ----------
+    summary
+        What `describe` measured.
+    ax
+        The axes to draw on; a new figure where it is None.
+
+    Returns
+    -------
+    Axes
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(10, 4), layout="constrained")
+    left = 0.0
+    for number, layer in enumerate(summary.layers):
+        channels, height = layer.output_shape[0], (*layer.output_shape, 1)[1]
+        width = 4 + channels / 16
+        colour = TEST_STYLE["color"] if layer.parameters else TRAIN_STYLE["color"]
+        ax.bar(left + width / 2, height, width, bottom=-height / 2, color=colour, edgecolor="k")
+        shape = "x".join(map(str, layer.output_shape))
+        above = 15 if number % 2 else 18  # on two levels: neighbours' texts would touch
+        ax.text(left + width / 2, above, shape, ha="center", fontsize=9)
+        name, kind = layer.name.split()
+        label = f"{name.rsplit('.', 1)[0]}\n{kind}".replace("GlobalAverage", "Average")
+        ax.text(left + width / 2, -15, label, ha="right", va="top", fontsize=9, rotation=35)
+        left += width + 4
+    ax.set(title="From the picture to ten scores", xlim=(-8, left), ylim=(-30, 21))
+    ax.set_axis_off()
+    return ax
+
+
 def plot_confusion(
     labels: Sequence[int], predictions: Sequence[int], ax: Axes | None = None
 ) -> Axes:
@@ -168,6 +204,8 @@ def confusion_matrix(labels: Sequence[int], predictions: Sequence[int]) -> np.nd
     rows, columns = np.asarray(labels), np.asarray(predictions)
     if rows.shape != columns.shape or rows.ndim != 1 or not len(rows):
         raise InputError(f"labels and predictions must pair up: {rows.shape}, {columns.shape}")
+    if rows.dtype.kind not in "iu" or columns.dtype.kind not in "iu":
+        raise InputError("labels and predictions must be whole numbers from 0 to 9")
     if min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) > 9:
         raise InputError("labels and predictions must be whole numbers from 0 to 9")
     return np.bincount(10 * rows + columns, minlength=100).reshape(10, 10)

@@ -1,5 +1,6 @@
 """One training run: taking it up, its epochs, and what is saved of them."""
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -21,16 +22,15 @@ from mnist_helpers.loop import check_batch, evaluate, in_training, train_one_epo
 from mnist_helpers.progress import announce, close_bar, in_words, open_bar
 from mnist_helpers.runfolder import (
     BEST_NAME,
-    epoch_checkpoints,
     epoch_name,
     last_whole_checkpoint,
+    make_ready,
     move_to_previous,
-    remove_leftovers,
 )
 from mnist_helpers.state import load_optimizer, load_weights, random_states, restore_random_states
 
 # What a run can go on from, besides what every checkpoint holds.
-EXTRAS = ("history", "random_states", "config", "data", "run_id")
+EXTRAS = ("history", "random_states", "config", "data", "loaders", "run_id")
 LOSS_OF_GUESSING = math.log(10)  # cross-entropy of one in ten
 STUCK_MARGIN = 0.05
 # By then a network that learns at all has begun: with He's weights the loss falls after
@@ -56,21 +56,29 @@ class Run:
         self.optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
         self.history = History(source=getattr(train_loader.dataset, "source", MNIST))
         self.run_id = uuid.uuid4().hex
+        self.loaders = {  # what of them decides the result, besides the configuration
+            "train_size": len(train_loader.dataset),
+            "test_size": len(test_loader.dataset),
+            "batch_size": train_loader.batch_size,
+            "order_seed": getattr(train_loader.sampler, "seed", None),
+        }
 
     def start(self, resume_from: str | Path | None) -> None:
         """Take up an earlier run or make room for a new one, and say how long it takes."""
-        if self.config.checkpoint_dir is not None:
-            remove_leftovers(self.config.checkpoint_dir)
-        found = None if resume_from is None else _find(Path(resume_from))
+        folder = self.config.checkpoint_dir
+        if folder is not None:
+            make_ready(folder)
+        found = None if resume_from is None else self._find(Path(resume_from))
         if found is not None:
             self._take_up(*found)
-        else:
-            if resume_from is not None:
-                announce(f"No checkpoint in {resume_from} yet: starting from the beginning.")
-            if self.config.checkpoint_dir is not None:
-                moved = move_to_previous(self.config.checkpoint_dir)
-                if moved is not None:
-                    announce(f"Checkpoints of an earlier run are now in {moved}.")
+        elif resume_from is not None:
+            announce(f"No checkpoint in {resume_from} yet: starting from the beginning.")
+        if folder is not None and (found is None or found[0].parent.resolve() != folder.resolve()):
+            moved = move_to_previous(folder)
+            if moved is not None:
+                announce(f"Checkpoints of an earlier run are now in {moved}.")
+        if found is not None:
+            self._mend_best(found[0].parent)
         if self.history.source != MNIST:
             announce(f"All accuracies below are of the {self.history.source}.")
         epochs_left = self.config.epochs - len(self.history)
@@ -80,6 +88,14 @@ class Run:
             one = self._estimate_seconds()
             count = f"{epochs_left} epoch{'s' * (epochs_left > 1)} on {self.device}"
             announce(f"{count}: about {in_words(one)} each, {in_words(one * epochs_left)} in all.")
+
+    def _find(self, path: Path) -> tuple[Path, dict[str, Any]] | None:
+        """Return the checkpoint that a path means: itself, or the last whole one of a folder."""
+        if path.is_file() or path.suffix == ".pth":
+            return path, load_checkpoint(path)
+        if not path.is_dir() and path != self.config.checkpoint_dir:
+            raise CheckpointError(f"{path} does not exist; name a checkpoint or a folder of them")
+        return last_whole_checkpoint(path)
 
     def _take_up(self, path: Path, checkpoint: dict[str, Any]) -> None:
         missing = [key for key in EXTRAS if key not in checkpoint]
@@ -91,6 +107,8 @@ class Run:
         differences = self.config.differences(checkpoint["config"])
         if checkpoint["data"] != self.history.source:
             differences.append(f"data: {checkpoint['data']!r} then, {self.history.source!r} now")
+        if checkpoint["loaders"] != self.loaders:
+            differences.append(f"loaders: {checkpoint['loaders']} then, {self.loaders} now")
         if differences:
             raise CheckpointError(
                 f"{path} comes from another configuration ({'; '.join(differences)}): "
@@ -112,6 +130,19 @@ class Run:
             for r in self.history:
                 announce(f"Epoch {r.epoch:2}/{self.config.epochs} {_outcome(r)}")
 
+    def _mend_best(self, folder: Path) -> None:
+        """Write the best checkpoint again, from its epoch's, where it is gone or damaged."""
+        if self.config.checkpoint_dir is None:
+            return
+        best, epoch = self.config.checkpoint_dir / BEST_NAME, self.history.best.epoch
+        with contextlib.suppress(CheckpointError):
+            if load_checkpoint(best)["run_id"] == self.run_id:
+                return
+        try:
+            save_checkpoint(best, load_checkpoint(folder / epoch_name(epoch)))
+        except CheckpointError as error:
+            announce(f"The best checkpoint, of epoch {epoch}, is lost: {error}")
+
     def _estimate_seconds(self) -> float:
         """Time three steps on a copy of the model, and reckon an epoch from them."""
         with torch.random.fork_rng():  # a loader draws random numbers, and so does dropout
@@ -122,7 +153,8 @@ class Run:
                 if step == 1:  # the first one sets things up
                     started = time.perf_counter()
                 self.loss_fn(model(images), labels).backward()
-                _ = next(model.parameters()).grad.sum().item()  # wait for the device
+                if self.device.type != "cpu":
+                    torch.accelerator.synchronize(self.device)  # its work is only queued
         step_seconds = (time.perf_counter() - started) / 2
         # Testing goes forward only: about a third of the work.
         testing = step_seconds / 3 * len(self.test_loader.dataset) / len(labels)
@@ -165,9 +197,9 @@ class Run:
         steps, before = (len(self.train_loader) * n for n in (record.epoch, record.epoch - 1))
         if before < STUCK_STEPS <= steps and record.train_loss > LOSS_OF_GUESSING - STUCK_MARGIN:
             announce(
-                f"After {steps} steps the loss is still {record.train_loss:.2f}, that of guessing "
-                "(ln 10 = 2.30). Likely causes: a learning rate far too small, or so large that "
-                "every ReLU has died; labels that do not belong to the images; init='default'."
+                f"After {steps} steps the loss is still {record.train_loss:.2f}, no better than "
+                "guessing (ln 10 = 2.30). Likely causes: a learning rate far too small, or so "
+                "large that every ReLU has died; labels of other images; init='default'."
             )
 
     def _finish(self, record: EpochRecord) -> bool:
@@ -195,21 +227,16 @@ class Run:
             "random_states": random_states(),
             "config": self.config.to_dict(),
             "data": self.history.source,
+            "loaders": self.loaders,
             "run_id": self.run_id,
         }
 
     def saved(self) -> str:
         """Say which checkpoint is the last one."""
-        folder = self.config.checkpoint_dir
-        found = epoch_checkpoints(folder) if folder is not None else []
-        return f"The last checkpoint is {found[-1]}." if found else "No checkpoint was saved."
-
-
-def _find(path: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the checkpoint that a path means: itself, or the last whole one of a folder."""
-    if path.suffix == ".pth":
-        return path, load_checkpoint(path)
-    return last_whole_checkpoint(path)
+        if self.config.checkpoint_dir is None or not len(self.history):
+            return "No checkpoint was saved."
+        last = self.config.checkpoint_dir / epoch_name(len(self.history))
+        return f"The last checkpoint is {last}."
 
 
 def _history_in(path: Path, checkpoint: dict[str, Any]) -> History:

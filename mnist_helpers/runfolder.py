@@ -1,6 +1,7 @@
 """The folder of a run: which checkpoints it holds, and what becomes of older ones."""
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def find_run(config: TrainConfig, source: str = MNIST) -> dict[str, Any] | None:
     if not found:
         return None
     checkpoint = load_checkpoint(found[-1])
-    differences = config.differences(checkpoint.get("config", {}))
+    saved = checkpoint.get("config")
+    differences = config.differences(saved if isinstance(saved, dict) else {})
     same = not differences and checkpoint.get("data") == source
     return checkpoint if same and checkpoint["epoch"] == config.epochs else None
 
@@ -78,9 +80,23 @@ def last_whole_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | N
     return None
 
 
-def remove_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files of a run that was killed while it wrote."""
-    for path in Path(folder).glob(".*.pth.tmp"):
+def make_ready(folder: Path) -> None:
+    """Make a folder, see that it can be written, and remove what a killed run left there.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be written: said before an epoch is trained for nothing.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CheckpointError(
+            f"no checkpoints can be written to {folder} ({error}); choose another folder"
+        ) from error
+    for path in folder.glob(".*.pth.tmp"):
         remove(path)
 
 
@@ -98,7 +114,10 @@ def move_to_previous(folder: str | Path) -> Path | None:
     while target.exists():
         number += 1
         target = folder / f"previous-{number}"
-    target.mkdir()
-    for path in old:
-        path.rename(target / path.name)
+    try:
+        target.mkdir()
+        for path in old:
+            path.rename(target / path.name)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be changed ({error}); choose another") from error
     return target

@@ -77,7 +77,10 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     try:
         version, internal, gauss_next = states["python"]
         random.setstate((version, tuple(internal), gauss_next))
-        np.random.set_state(tuple(states["numpy"]))
+        kind, keys, position, has_gauss, gauss = states["numpy"]
+        if not 0 <= position <= len(keys):  # NumPy does not look, and reads beyond them
+            raise ValueError(f"position {position}")
+        np.random.set_state((kind, keys, position, has_gauss, gauss))
         torch.set_rng_state(states["torch"].cpu())
         if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_helpers.errors import InputError
-from mnist_helpers.model import GlobalAveragePool
+from mnist_helpers.model import GlobalAveragePool, evaluation_mode
 
 Pair = tuple[int, int]  # height, width
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -112,7 +112,8 @@ def describe(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 28)) 
     Raises
     ------
     InputError
-        The network does not take images of that shape.
+        The network does not take images of that shape, or has a layer (a transposed
+        convolution, a pool onto several places) whose view has no single size.
     """
     layers: list[LayerSummary] = []
     view = _View(input_shape[1:])
@@ -124,18 +125,22 @@ def describe(model: nn.Module, input_shape: tuple[int, int, int] = (1, 28, 28)) 
 
     leaves = [module for module in model.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(measure) for module in leaves]
-    was_training = model.training
     first = next(model.parameters(), torch.zeros(()))
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype))
-    except (RuntimeError, ValueError) as error:
+        with torch.no_grad(), evaluation_mode(model):
+            model(torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype))
+    except _UnknownViewError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"the network does not take images of {input_shape}: {error}") from error
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return ModelSummary(tuple(layers), sum(p.numel() for p in model.parameters()))
+
+
+class _UnknownViewError(InputError):
+    """A layer is of a kind whose view has no single size."""
 
 
 class _View:
@@ -148,6 +153,11 @@ class _View:
 
     def widen(self, module: nn.Module, maps: Tensor) -> bool:
         """Take in one more layer, with its input; tell whether it looks around at all."""
+        if isinstance(module, nn.ConvTranspose2d) or (
+            isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d))
+            and module.output_size not in (1, (1, 1))
+        ):
+            raise _UnknownViewError(f"describe cannot tell what a unit sees behind {module}")
         if isinstance(module, nn.Linear):
             self.field = self.image
             return True

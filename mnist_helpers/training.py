@@ -62,8 +62,8 @@ def fit(
         The loss is infinite or not a number.
     """
     run = Run(model, train_loader, test_loader, (config or TrainConfig()).resolved())
-    run.start(resume_from)
     try:
+        run.start(resume_from)
         for epoch in range(len(run.history) + 1, run.config.epochs + 1):
             record = run.one_epoch(epoch)
             if on_epoch_end is not None:

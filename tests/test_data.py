@@ -129,7 +129,13 @@ def test_limits_are_applied_to_each_set(sample_root):
     [
         (torch.zeros(2, 28, 28), torch.zeros(2), "uint8 of shape"),
         (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.zeros(2), "uint8 of shape"),
-        (torch.zeros(2, 28, 28, dtype=torch.uint8), torch.zeros(3), "2 images need as many labels"),
+        (torch.zeros(2, 5, 5, dtype=torch.uint8), torch.tensor([1, 2]), "uint8 of shape"),
+        (torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([1.7, 2.2]), "whole numbers"),
+        (
+            torch.zeros(2, 28, 28, dtype=torch.uint8),
+            torch.tensor([1, 2, 3]),
+            "2 images need as many labels",
+        ),
         (torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([0, 10]), "0 to 9, got 0 to 10"),
         (torch.zeros(2, 28, 28, dtype=torch.uint8), torch.tensor([-1, 3]), "0 to 9, got -1 to 3"),
     ],

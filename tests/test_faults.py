@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from mnist_helpers import cli, loop, run
 from mnist_helpers import mirrors as mirror_module
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
-from mnist_helpers.data import EpochSampler, as_it_comes, make_loaders
+from mnist_helpers.data import EpochSampler, make_loaders
 from mnist_helpers.download import download_mnist
 from mnist_helpers.errors import CheckpointError, DataError, InputError, TrainingError
 from mnist_helpers.files import FILES, raw_folder
@@ -365,7 +365,7 @@ def test_a_network_that_only_guesses_is_noticed_once(config, capsys, monkeypatch
         model[1].weight.zero_()
     fit(model, *loaders, config)
     out = capsys.readouterr().out
-    assert out.count("that of guessing (ln 10 = 2.30)") == int(warned)
+    assert out.count("no better than guessing (ln 10 = 2.30)") == int(warned)
     assert ("After 8 steps" in out and "Likely causes" in out) == warned
 
 
@@ -470,10 +470,128 @@ def test_a_closed_pipe_is_no_error_message(monkeypatch, tmp_path):
 def test_workers_started_by_spawn_give_the_same_batches():
     digits = make_digits(20)
     plain, spawned = (
-        DataLoader(
-            digits, batch_size=8, sampler=EpochSampler(20, 1), collate_fn=as_it_comes, **options
-        )
+        DataLoader(digits, batch_size=8, sampler=EpochSampler(20, 1), **options)
         for options in ({}, {"num_workers": 1, "multiprocessing_context": "spawn"})
     )
     for one, two in zip(plain, spawned, strict=True):
         assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+
+
+# --- what a review found
+
+
+def test_a_checkpoint_that_would_not_load_replaces_nothing(tmp_path):
+    path = save_checkpoint(tmp_path / "c.pth", example(1))
+    for spoiled in ({"epoch": 0}, {"test_accuracy": 2.0}, {"train_accuracy": 1}):
+        with pytest.raises(CheckpointError, match="not written, since it would not load"):
+            save_checkpoint(path, example(2) | spoiled)
+    assert load_checkpoint(path)["epoch"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pth"]
+
+
+def test_going_on_in_another_folder_moves_the_run_there_aside(loaders, config, tmp_path):
+    there = dataclasses.replace(config, checkpoint_dir=tmp_path / "there")
+    stopped_after(loaders, config, 1)
+    stopped_after(loaders, there, 2)
+    before = {p.name: p.read_bytes() for p in there.checkpoint_dir.iterdir()}
+    first = config.checkpoint_dir / "mnist_model_epoch_1.pth"
+    fit(make_linear(), *loaders, there, resume_from=first)
+    moved = there.checkpoint_dir / "previous"
+    assert {p.name: p.read_bytes() for p in moved.iterdir()} == before
+    ids = {load_checkpoint(p)["run_id"] for p in there.checkpoint_dir.glob("*.pth")}
+    assert ids == {load_checkpoint(first)["run_id"]}
+
+
+def test_resume_from_a_file_of_any_name_and_not_from_a_misspelt_one(loaders, config, tmp_path):
+    stopped_after(loaders, config, 1)
+    renamed = tmp_path / "mine.pt"
+    renamed.write_bytes((config.checkpoint_dir / "mnist_model_epoch_1.pth").read_bytes())
+    assert len(fit(make_linear(), *loaders, config, resume_from=renamed)) == 3
+    with pytest.raises(CheckpointError, match=r"epoch_1 does not exist; name a checkpoint"):
+        fit(make_linear(), *loaders, config, resume_from=tmp_path / "mnist_model_epoch_1")
+
+
+def test_a_folder_that_cannot_be_used_is_named_before_an_epoch(loaders, config, monkeypatch):
+    monkeypatch.setattr(run, "train_one_epoch", lambda *_: pytest.fail("an epoch was trained"))
+    config.checkpoint_dir.parent.joinpath("file").write_text("")
+    broken = dataclasses.replace(config, checkpoint_dir=config.checkpoint_dir.parent / "file")
+    with pytest.raises(CheckpointError, match="no checkpoints can be written to .*file"):  # noqa: RUF043
+        fit(make_linear(), *loaders, broken)
+
+
+@pytest.mark.parametrize("spoil", ["gone", "damaged"])
+def test_a_lost_best_checkpoint_is_written_again(loaders, config, spoil):
+    fit(make_linear(), *loaders, config)
+    best = config.checkpoint_dir / "best_mnist_model.pth"
+    expected = digest(load_checkpoint(best)["model_state_dict"])
+    best.unlink()
+    if spoil == "damaged":
+        best.write_bytes(b"damaged")
+    fit(make_linear(), *loaders, config, resume_from=config.checkpoint_dir)
+    assert digest(load_checkpoint(best)["model_state_dict"]) == expected
+
+
+def test_other_loaders_with_the_same_configuration_are_refused(loaders, config):
+    stopped_after(loaders, config, 1)
+    others = make_loaders(make_digits(50), make_digits(30, seed=1), config)
+    with pytest.raises(CheckpointError, match=r"'train_size': 70.* then, .*'train_size': 50"):
+        fit(make_linear(), *others, config, resume_from=config.checkpoint_dir)
+
+
+def test_stopped_after_damage_the_last_whole_checkpoint_is_named(loaders, config, capsys):
+    fit(make_linear(), *loaders, config)
+    for epoch in (2, 3):
+        (config.checkpoint_dir / f"mnist_model_epoch_{epoch}.pth").write_bytes(b"damaged")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "train_one_epoch", stop)
+        fit(make_linear(), *loaders, config, resume_from=config.checkpoint_dir)
+    assert "mnist_model_epoch_1.pth.\n" in capsys.readouterr().out
+
+
+def test_real_files_beside_the_sample_are_tried(small_files, tmp_path, sample_root, monkeypatch):
+    """Packed and whole, they need no mirror; loading must not pass them over."""
+    import shutil
+
+    from mnist_helpers.data import load_mnist
+
+    monkeypatch.setattr(mirror_module, "MIRRORS", ())
+    shutil.copytree(sample_root, tmp_path / "sample")
+    folder = raw_folder(tmp_path)
+    folder.mkdir(parents=True)
+    for name, content in PACKED.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match="not a whole IDX file"):  # the stand-ins hold no digits
+        load_mnist(tmp_path)
+    assert on_disk(tmp_path) == {**CONTENTS, **PACKED}
+
+
+def test_a_full_disk_is_not_blamed_on_the_mirror(mirrors, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    from mnist_helpers import download
+
+    monkeypatch.setattr(download.shutil, "copyfileobj", full)
+    with pytest.raises(DataError, match=r"cannot be written.*No space left"):
+        download_mnist(tmp_path)
+    assert not (tmp_path / "sample").exists()
+
+
+@pytest.mark.parametrize("address", ["http://a..b/", "http://[bad/", "HTTP://127.0.0.1:9/"])
+def test_an_odd_address_is_one_line(address, mirrors, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MNIST_MIRROR", address)
+    assert download_mnist(tmp_path) == tmp_path
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["--history=FILE/h.csv", "--history=DIR.csv", "--plot=DIR.png"])
+def test_outputs_that_cannot_be_written_are_refused_before_training(output, tmp_path, capsys):
+    (tmp_path / "FILE").write_text("")
+    for name in ("DIR.csv", "DIR.png"):
+        (tmp_path / name).mkdir()
+    assert cli.main(["train", output]) == 2
+    assert "cannot be written" in capsys.readouterr().err

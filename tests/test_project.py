@@ -72,8 +72,16 @@ def test_only_the_bars_and_the_command_line_print():
         assert not prints or name in ("progress", "cli"), name
 
 
+def test_exercises_only_judge():
+    for path in (PACKAGE / "exercises").glob("*.py"):
+        text = path.read_text("utf-8")
+        imported = set(re.findall(r"from (mnist_helpers[\w.]*) import", text))
+        assert all("exercises" in name or name == "mnist_helpers.progress" for name in imported)
+        assert "print(" not in text
+
+
 def test_nothing_loads_a_file_that_could_execute_code():
-    for path in [*PACKAGE.glob("*.py"), *(PROJECT / "tools").glob("*.py")]:
+    for path in [*PACKAGE.rglob("*.py"), *(PROJECT / "tools").glob("*.py")]:
         text = path.read_text("utf-8")
         assert not re.search(r"weights_only\s*=\s*False|pickle\.loads?\(", text), path
         assert text.count("torch.load(") == text.count("weights_only=True)"), path

@@ -83,10 +83,36 @@ def test_a_failed_pip_is_no_installation(installer, monkeypatch, capsys):
     class Failed:
         returncode = 1
 
+    monkeypatch.setattr(installer, "has_pip", lambda: True)
     monkeypatch.setattr(installer.subprocess, "run", lambda *_, **__: Failed)
     assert installer.main() == 1
     assert not installer.is_installed("notebooks")
     assert "run this again" in capsys.readouterr().out
+
+
+def test_a_venv_that_cannot_be_made_is_one_line(installer, monkeypatch, capsys):
+    class Failed:
+        returncode = 1
+
+    monkeypatch.setattr(installer.subprocess, "run", lambda *_, **__: Failed)
+    assert installer.main() == 1
+    assert "making .venv failed" in capsys.readouterr().out
+
+
+def test_half_a_venv_is_made_anew(installer):
+    assert not installer.has_pip()
+    installer.VENV.mkdir()
+    installer.PYTHON.symlink_to(sys.executable)
+    assert installer.has_pip()
+    installer.PYTHON.unlink()
+    installer.PYTHON.write_text("#!/bin/sh\nexit 1\n")
+    installer.PYTHON.chmod(0o755)
+    assert not installer.has_pip()
+
+
+def test_the_small_wheels_need_little_disk(monkeypatch):
+    monkeypatch.setenv("TORCH_INDEX", "https://example.org/cpu")
+    assert load_tool("install").NEEDED_GB == 3
 
 
 def test_pip_gets_the_tested_set_and_torchs_own_index_where_one_is_named(installer, monkeypatch):

@@ -64,10 +64,14 @@ def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(monkeypatch
 def test_the_estimate_changes_nothing(loaders, config):
     by_hand, in_package = make_linear(), make_linear()
     textbook_loop(by_hand, loaders[0], 3, config)
-    state = torch.get_rng_state()
+    one_run = run.Run(in_package, *loaders, config)
+    state, weights = torch.get_rng_state(), digest(in_package.state_dict())
+    assert 0 < one_run._estimate_seconds() < 10
+    assert torch.equal(state, torch.get_rng_state())
+    assert digest(in_package.state_dict()) == weights
+    assert all(parameter.grad is None for parameter in in_package.parameters())
     fit(in_package, *loaders, dataclasses.replace(config, checkpoint_dir=None))
     assert digest(in_package.state_dict()) == digest(by_hand.state_dict())
-    assert state.shape == torch.get_rng_state().shape
 
 
 def test_training_metrics_are_means_over_samples_as_the_network_stood(loaders, config):
@@ -262,7 +266,9 @@ def test_nothing_is_written_without_a_folder(loaders, config, tmp_path):
 
 
 def test_an_empty_loader_is_refused(loaders, config):
-    empty = DigitDataset(torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0))
+    empty = DigitDataset(
+        torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)
+    )
     _, test_loader = make_loaders(empty, empty, config)
     with pytest.raises(InputError, match="the test loader is empty"):
         evaluate(make_linear(), test_loader)

@@ -15,7 +15,7 @@ def main():
     for part in ("mnist_helpers", "tests", "tools"):
         made += (PROJECT / part).rglob("__pycache__")
     for path in made:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ VENV = PROJECT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 NEEDED_PYTHON = (3, 11)
 # On Linux PyPI's torch comes with CUDA: 5.8 GB installed and 3 GB of downloads.
-NEEDED_GB = 10 if sys.platform == "linux" else 3
+NEEDED_GB = 10 if sys.platform == "linux" and not os.environ.get("TORCH_INDEX") else 3
 
 
 def main():
@@ -76,8 +76,12 @@ def missing_prerequisite():
 
 def install(extra):
     print("Installing into .venv, once; this takes some minutes.", flush=True)
-    if not PYTHON.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    if not has_pip():
+        # --clear, since what is there may be half of one, or of another Python.
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)])
+        if made.returncode != 0:
+            print("Cannot install: making .venv failed; its message stands above.")
+            return 1
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pip += ["--constraint", str(PROJECT / "constraints.txt")]
     steps = [[*pip, "--editable", "{}[{}]".format(PROJECT, extra)]]
@@ -90,6 +94,15 @@ def install(extra):
             return 1
     (VENV / ("installed-" + extra)).write_text(fingerprint(extra))
     return 0
+
+
+def has_pip():
+    """Tell whether .venv is a whole one, of the Python that runs this."""
+    if not PYTHON.exists():
+        return False
+    question = "import pip, sys; print(sys.version)"
+    answer = subprocess.run([str(PYTHON), "-c", question], stdout=subprocess.PIPE)
+    return answer.returncode == 0 and answer.stdout.decode().strip() == sys.version
 
 
 @contextlib.contextmanager

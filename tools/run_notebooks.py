@@ -25,8 +25,9 @@ from nbconvert import HTMLExporter
 
 from mnist_helpers.checkpoints import load_checkpoint
 from mnist_helpers.config import MNIST
+from mnist_helpers.mirrors import MIRROR_VARIABLE
 from mnist_helpers.profiles import RESUME_VARIABLE, profile_config, project_folder
-from mnist_helpers.runfolder import BEST_NAME
+from mnist_helpers.runfolder import BEST_NAME, move_to_previous
 
 PROJECT = project_folder()
 BUILD = PROJECT / "build"
@@ -130,6 +131,10 @@ def main():
     parser.add_argument("notebooks", nargs="*", type=Path)
     options = parser.parse_args()
     profile = os.environ.setdefault("MNIST_PROFILE", "full" if options.in_place else "quick")
+    sys.stdout.reconfigure(errors="replace")  # a bar may not fit the terminal's letters
+    mirror = os.environ.get(MIRROR_VARIABLE, "")
+    if mirror and "://" not in mirror:  # the kernels work in another folder
+        os.environ[MIRROR_VARIABLE] = str(Path(mirror).resolve())
     # Plots go into the page, whatever backend this terminal is set to.
     os.environ.pop("MPLBACKEND", None)
     BUILD.mkdir(exist_ok=True)
@@ -139,6 +144,8 @@ def main():
     if options.in_place:
         unfinished = Unfinished(profile)
         os.environ[RESUME_VARIABLE] = str(int(unfinished.is_resumed))
+        if not unfinished.is_resumed and any(path.stem.startswith("03") for path in paths):
+            move_to_previous(profile_config().checkpoint_dir)  # an older run is not to be resumed
         for path in paths:
             if unfinished.has(path):
                 print(f"{path.name}: finished before the interruption")

@@ -14,9 +14,7 @@ def check_standard_error(answer: Any) -> None:
         why="A tenth of a point: two networks that lie closer than that may well be equal.",
         hints={
             0.99 * 0.01 / 10_000: "That is the variance; take its square root.",
-            math.sqrt(
-                0.99 * 0.01
-            ): "Measured on how many digits? Or are these points? Then a 100th of it.",
+            math.sqrt(0.99 * 0.01): "On how many digits? If these are points, take a 100th.",
             math.sqrt(0.99 * 0.01) / 10_000: "The number of digits belongs under the root.",
             0.01: "That is the share of mistakes. How much does it vary?",
         },

@@ -9,6 +9,7 @@ outcome is an exception. Run in a process of its own, it also measures the memor
 """
 
 import copy
+import dataclasses
 import gzip
 import json
 import os
@@ -135,6 +136,20 @@ class Malicious:
         return os.mkdir, ("executed",)
 
 
+def shared_lists(levels):
+    """Return a few lists that, looked at one by one, are 2**levels."""
+    value = ["x"]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+def list_in_itself():
+    value = []
+    value.append(value)
+    return value
+
+
 def spoil_values(checkpoint, dice):
     """Change what a checkpoint holds; return what was done. Its digest is made to fit."""
     weights = checkpoint["model_state_dict"]
@@ -162,6 +177,17 @@ def spoil_values(checkpoint, dice):
         ),
         "history cut": lambda: checkpoint["history"].pop(),
         "history of nonsense": lambda: checkpoint.update(history=[{"epoch": 1}, nonsense]),
+        "shared lists": lambda: checkpoint.update(history=shared_lists(40)),
+        "list in itself": lambda: checkpoint.update(history=list_in_itself()),
+        "vast tensor": lambda: weights.update({name: torch.zeros(1).expand(1 << 45)}),
+        "large tensor": lambda: weights.update({name: torch.zeros(1).expand(1 << 29)}),
+        "sparse tensor": lambda: weights.update({name: torch.zeros(3).to_sparse()}),
+        "meta tensor": lambda: weights.update({name: torch.zeros(3, device="meta")}),
+        "random state out of range": lambda: checkpoint["random_states"].update(
+            numpy=("MT19937", [0] * 624, 10**8, 0, 0.0)
+        ),
+        "epoch NaN": lambda: checkpoint["history"][0].update(epoch=float("nan")),
+        "other loaders": lambda: checkpoint["loaders"].update(train_size=7),
         "random states of nonsense": lambda: checkpoint["random_states"].update(torch=nonsense),
     }
     kind = dice.choice(list(actions))
@@ -169,12 +195,19 @@ def spoil_values(checkpoint, dice):
     return kind
 
 
+UNHASHABLE = ("shared lists", "list in itself", "vast tensor", "large tensor")
+
+
 def write_spoiled(path, whole, dice):
     """Write a spoiled checkpoint; return what was done to it."""
     if dice.random() < 0.6:
         checkpoint = copy.deepcopy(load_checkpoint(whole))
         kind = spoil_values(checkpoint, dice)
-        torch.save({**checkpoint, "digest": digest(checkpoint)}, path)
+        try:
+            fitting = "" if kind in UNHASHABLE else digest(checkpoint)
+        except (TypeError, RuntimeError, NotImplementedError):
+            fitting = ""
+        torch.save({**checkpoint, "digest": fitting}, path)
         return kind
     kind = dice.choice([*RAW_MUTATIONS, "malicious pickle", "digest missing", "zip bomb"])
     if kind == "malicious pickle":
@@ -204,6 +237,7 @@ def try_checkpoints(count, folder):
     fit(make_linear(), *loaders, config)
     whole = folder / "run" / "mnist_model_epoch_2.pth"
     expected = digest(load_checkpoint(whole))
+    config = dataclasses.replace(config, checkpoint_dir=None)  # the folder is not in question
     for number in range(count):
         path = folder / "spoiled.pth"
         kind = write_spoiled(path, whole, random.Random(number))
