@@ -5,7 +5,7 @@ from typing import Any
 
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
 from mnist_helpers.config import TrainConfig, pick_device, seed_everything
-from mnist_helpers.data import DigitDataset, EpochSampler, load_mnist, make_loaders
+from mnist_helpers.data import DigitDataset, EpochSampler, load_mnist, make_loaders, stratified
 from mnist_helpers.download import download_mnist
 from mnist_helpers.errors import (
     CheckpointError,
@@ -72,6 +72,7 @@ __all__ = [
     "resume_wanted",
     "save_checkpoint",
     "seed_everything",
+    "stratified",
     "train_one_epoch",
     "write_sample",
 ]

@@ -432,7 +432,8 @@ def test_the_command_line_writes_only_where_it_was_sent(tmp_path, sample_root):
     places = ["--data-root", str(sample_root.parent), "--checkpoint-dir", str(out / "c")]
     outputs = ["--history", str(out / "h.csv"), "--plot", str(out / "curves.png")]
     surroundings = {
-        "HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent/cache", "LC_ALL": "C",
+        # Below a regular file not even root can make a folder.
+        "HOME": f"{__file__}/home", "XDG_CACHE_HOME": f"{__file__}/cache", "LC_ALL": "C",
         "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii",
     }  # fmt: skip
     before = everything_below(sample_root)

@@ -167,3 +167,19 @@ def test_make_without_a_target_lists_all():
     done = subprocess.run(["make", "-C", str(PROJECT)], capture_output=True, text=True, check=True)
     for target in ("run", "lab", "test", "notebooks", "clean"):
         assert f"make {target}" in done.stdout and f"\n{target}:" in makefile
+
+
+def test_figures_are_filled_between_their_markers(tmp_path):
+    module = load_tool("fill_figures")
+    text = "reached <!--figure a.b-->old<!--/figure--> and <!--figure c--><!--/figure-->"
+    new = module.filled(text, {"a.b": "99 %", "c": "1"})
+    assert new == "reached <!--figure a.b-->99 %<!--/figure--> and <!--figure c-->1<!--/figure-->"
+    with pytest.raises(KeyError):
+        module.filled(text, {"a.b": "99 %"})
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    assert not module.fill_page(page, {"a.b": "99 %", "c": "1"}, check=True)
+    assert page.read_text() == text
+    module.fill_page(page, {"a.b": "99 %", "c": "1"}, check=False)
+    assert page.read_text() == new
+    assert module.fill_page(page, {"a.b": "99 %", "c": "1"}, check=True)

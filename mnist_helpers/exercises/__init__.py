@@ -6,7 +6,7 @@ that very mistake. None of them ever raises: an exercise left out must not stop 
 
 from mnist_helpers.exercises.cnn import check_field, check_output_size, check_parameters
 from mnist_helpers.exercises.curves import check_epoch, check_recall, check_standard_error
-from mnist_helpers.exercises.digits import check_batches, check_file_size, check_full_ink
+from mnist_helpers.exercises.digits import check_batches, check_file_size, check_grey
 from mnist_helpers.exercises.loop import check_half_sure, check_momentum, check_steps
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "check_epoch",
     "check_field",
     "check_file_size",
-    "check_full_ink",
+    "check_grey",
     "check_half_sure",
     "check_momentum",
     "check_output_size",

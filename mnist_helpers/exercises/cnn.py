@@ -6,19 +6,20 @@ from mnist_helpers.exercises.verdicts import judge
 
 
 def check_parameters(answer: Any) -> None:
-    """How many parameters has a 3x3 convolution from 64 to 128 channels, without bias?"""
+    """How many parameters has a 5x5 convolution from 32 to 64 channels, with bias?"""
     judge(
         answer,
-        right=128 * 64 * 9,
-        why="128 filters, each with a 3x3 window on every one of the 64 channels.",
+        right=64 * 32 * 25 + 64,
+        why="64 filters, each with a 5x5 window on every one of the 32 channels and one bias.",
         hints={
-            128 * 64 * 9 + 128: "That counts a bias for each filter; these have none.",
-            128 * 64: "That is a 1x1 convolution. How many weights has a 3x3 window?",
-            128 * 9: "Each filter looks at all 64 channels, not at one.",
-            64 * 9: "That is a single filter. How many filters are there?",
-            (128 + 64) * 9: "Every filter meets every channel: multiply, do not add.",
+            64 * 32 * 25: "That is without the biases: one for each filter.",
+            64 * 32 * 25 + 32: "There is one bias for each filter, not for each channel it sees.",
+            64 * 32 * 9 + 64: "That is a 3x3 window. How many weights has a 5x5 window?",
+            64 * 25 + 64: "Each filter looks at all 32 channels, not at one.",
+            32 * 25 + 1: "That is a single filter. How many filters are there?",
+            (64 + 32) * 25 + 64: "Every filter meets every channel: multiply, do not add.",
         },
-        otherwise="Filters times channels that each one sees times weights of a window.",
+        otherwise="Filters times channels that each sees times weights of a window; and biases.",
     )
 
 

@@ -7,16 +7,17 @@ from mnist_helpers.exercises.verdicts import judge
 
 
 def check_standard_error(answer: Any) -> None:
-    """What is the standard error, as a fraction, of 99 % measured on 10,000 digits?"""
+    """What is the standard error, as a fraction, of 98 % measured on 2,000 digits?"""
     judge(
         answer,
-        right=math.sqrt(0.99 * 0.01 / 10_000),
-        why="A tenth of a point: two networks that lie closer than that may well be equal.",
+        right=math.sqrt(0.98 * 0.02 / 2000),
+        why="Three tenths of a point: the fewer digits, the larger; and larger further from 100 %.",
         hints={
-            0.99 * 0.01 / 10_000: "That is the variance; take its square root.",
-            math.sqrt(0.99 * 0.01): "On how many digits? If these are points, take a 100th.",
-            math.sqrt(0.99 * 0.01) / 10_000: "The number of digits belongs under the root.",
-            0.01: "That is the share of mistakes. How much does it vary?",
+            0.98 * 0.02 / 2000: "That is the variance; take its square root.",
+            math.sqrt(0.98 * 0.02): "And how many digits is it measured on?",
+            math.sqrt(0.98 * 0.02) / 2000: "The number of digits belongs under the root.",
+            100 * math.sqrt(0.98 * 0.02 / 2000): "Right in points; a fraction is a hundredth.",
+            0.02: "That is the share of mistakes. How much does it vary?",
         },
         otherwise="The root of p (1 - p) / n.",
     )

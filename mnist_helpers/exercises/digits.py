@@ -6,35 +6,35 @@ from mnist_helpers.exercises.verdicts import judge
 
 
 def check_file_size(answer: Any) -> None:
-    """How many bytes has the unpacked file of training images?"""
+    """How many bytes has an IDX file of 20,000 images of 28x28 pixels?"""
     judge(
         answer,
-        right=16 + 60_000 * 28 * 28,
+        right=16 + 20_000 * 28 * 28,
         why="A byte a pixel, and 16 bytes before them: two zeros, the type, the rank, three sizes.",
         hints={
-            60_000 * 28 * 28: "That is all pixels. What stands before them in the file?",
-            8 + 60_000 * 28 * 28: "The header of images is longer: three sizes, not one.",
-            4 + 60_000 * 28 * 28: "Each of the three sizes takes four bytes as well.",
-            16 + 60_000 * 28 * 28 * 4: "On disk a pixel is one byte; only floats take four.",
-            16 + 60_000 * 28: "An image is 28 rows of 28 pixels.",
+            20_000 * 28 * 28: "That is all pixels. What stands before them in the file?",
+            8 + 20_000 * 28 * 28: "The header of images is longer: three sizes, not one.",
+            4 + 20_000 * 28 * 28: "Each of the three sizes takes four bytes as well.",
+            16 + 20_000 * 28 * 28 * 4: "On disk a pixel is one byte; only floats take four.",
+            16 + 20_000 * 28: "An image is 28 rows of 28 pixels.",
         },
-        otherwise="Count the header's bytes, and add one byte for each pixel of 60,000 images.",
+        otherwise="Count the header's bytes, and add one byte for each pixel of 20,000 images.",
     )
 
 
-def check_full_ink(answer: Any) -> None:
-    """What does a pixel of full ink, 255, become when it is normalised?"""
+def check_grey(answer: Any) -> None:
+    """What does a half-dark pixel, 128, become when it is normalised?"""
     judge(
         answer,
-        right=(1 - 0.1307) / 0.3081,
-        why="Nearly three standard deviations above the mean: ink is rare.",
+        right=(128 / 255 - 0.1307) / 0.3081,
+        why="More than one standard deviation above the mean: most pixels are background.",
         hints={
-            (255 - 0.1307) / 0.3081: "First bring the pixel to the scale from 0 to 1.",
-            1 / 0.3081: "The mean has to be taken away before dividing.",
-            (1 - 0.1307) * 0.3081: "The standard deviation divides; it does not multiply.",
-            -0.1307 / 0.3081: "That is the background, 0. What becomes of 255?",
+            (128 - 0.1307) / 0.3081: "First bring the pixel to the scale from 0 to 1.",
+            128 / 255 / 0.3081: "The mean has to be taken away before dividing.",
+            (128 / 255 - 0.1307) * 0.3081: "The standard deviation divides; it does not multiply.",
+            (0.5 - 0.1307) / 0.3081: "Nearly: a byte goes up to 255, not to 256.",
         },
-        otherwise="Divide 255 by 255, take the mean 0.1307 away, divide by 0.3081.",
+        otherwise="Divide 128 by 255, take the mean 0.1307 away, divide by 0.3081.",
     )
 
 
