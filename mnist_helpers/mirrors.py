@@ -134,13 +134,8 @@ def _read_url(url: str, path: str, bar: tqdm) -> None:
     """
     started = time.monotonic()
     received = 0
-    # Servers may mark a .gz as "gzip-encoded": it is the packed bytes we want.
-    headers = {"Accept-Encoding": "identity"}
     try:
-        with (
-            requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response,
-            Path(path).open("wb") as file,
-        ):
+        with _answer(url) as response, Path(path).open("wb") as file:
             response.raise_for_status()
             bar.reset(int(response.headers.get("Content-Length", 0)) or None)
             while piece := response.raw.read1(CHUNK_BYTES):
@@ -152,6 +147,32 @@ def _read_url(url: str, path: str, bar: tqdm) -> None:
                     raise requests.Timeout(f"{received} bytes in {seconds:.0f} s")
     except urllib3.exceptions.HTTPError as error:  # cut in the middle, or silent
         raise requests.ConnectionError(str(error)) from error
+
+
+def _answer(url: str) -> requests.Response:
+    """Ask for a URL; give up where not even the head of the answer comes in time.
+
+    It is read in one go, out of our sight, so a head that drips needs a thread that is
+    left behind.
+    """
+    answers: list[requests.Response | Exception] = []
+    # Servers may mark a .gz as "gzip-encoded": it is the packed bytes we want.
+    headers = {"Accept-Encoding": "identity"}
+
+    def ask() -> None:
+        try:
+            answers.append(requests.get(url, stream=True, timeout=TIMEOUT, headers=headers))
+        except Exception as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(sum(TIMEOUT))
+    if not answers:
+        raise requests.Timeout(f"no answer within {sum(TIMEOUT):.0f} s")
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return answers[0]
 
 
 def _import_pooch() -> ModuleType:

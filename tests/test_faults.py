@@ -230,7 +230,14 @@ def drip(socket):
         threading.Event().wait(0.1)
 
 
+def drip_head(socket):
+    for letter in b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX: " + b"x" * 100:
+        socket.sendall(bytes([letter]))
+        threading.Event().wait(0.1)
+
+
 ANSWERS = {
+    "drips its head": drip_head,
     "hangs": lambda socket: threading.Event().wait(3),
     "drips": drip,
     "promises more": lambda socket: socket.sendall(head(10_000) + b"short"),
