@@ -3,9 +3,10 @@
 import importlib
 from typing import Any
 
+from mnist_helpers.batches import EpochSampler, MemoryLoader, make_loaders
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
-from mnist_helpers.config import TrainConfig, pick_device, seed_everything
-from mnist_helpers.data import DigitDataset, EpochSampler, load_mnist, make_loaders, stratified
+from mnist_helpers.config import RECIPES, TrainConfig, seed_everything
+from mnist_helpers.data import DigitDataset, load_mnist, stratified
 from mnist_helpers.download import download_mnist
 from mnist_helpers.errors import (
     CheckpointError,
@@ -16,6 +17,7 @@ from mnist_helpers.errors import (
     TrainingError,
 )
 from mnist_helpers.files import read_idx
+from mnist_helpers.hardware import pick_device, pick_precision
 from mnist_helpers.history import EpochRecord, History
 from mnist_helpers.images import Prediction, predict, prepare
 from mnist_helpers.loop import Metrics, evaluate, train_one_epoch
@@ -35,6 +37,7 @@ _PLOTS = (
 )
 
 __all__ = [
+    "RECIPES",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -44,6 +47,7 @@ __all__ = [
     "GlobalAveragePool",
     "History",
     "InputError",
+    "MemoryLoader",
     "Metrics",
     "MnistCNN",
     "MnistHelpersError",
@@ -61,6 +65,7 @@ __all__ = [
     "load_mnist",
     "make_loaders",
     "pick_device",
+    "pick_precision",
     "plot_architecture",
     "plot_confusion",
     "plot_digits",

@@ -23,6 +23,7 @@ REQUIRED = (
     "train_accuracy",
     "test_accuracy",
 )
+WEIGHTS = ("model_state_dict", "trained_state_dict")  # the second where weights are averaged
 MAX_BYTES = 256 * 2**20  # unpacked; our own hold 1.5 MB, and a bomb shall not fill the memory
 MAX_VALUES = 100_000  # our own hold some 2,000, most of them random states
 MAX_DEPTH = 20
@@ -185,17 +186,17 @@ def _read(path: Path, map_location: str | torch.device) -> Any:
 
 def _check_values(path: Path, checkpoint: Mapping[str, Any]) -> None:
     """Refuse what has a fitting digest and still no sense: anybody can compute a digest."""
-    weights = checkpoint["model_state_dict"]
+    weights = [checkpoint[key] for key in WEIGHTS if key in checkpoint]
     accuracies = (checkpoint["train_accuracy"], checkpoint["test_accuracy"])
     sound = (
         type(checkpoint["epoch"]) is int
         and checkpoint["epoch"] >= 1
         and all(isinstance(value, float) and 0 <= value <= 1 for value in accuracies)
-        and isinstance(weights, Mapping)
-        and all(isinstance(weight, Tensor) for weight in weights.values())
+        and all(isinstance(part, Mapping) for part in weights)
+        and all(isinstance(weight, Tensor) for part in weights for weight in part.values())
         and isinstance(checkpoint["optimizer_state_dict"], Mapping)
     )
     if not sound:
         raise CheckpointError(f"{path} holds values of the wrong type or range; train again")
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+    if not all(torch.isfinite(weight).all() for part in weights for weight in part.values()):
         raise CheckpointError(f"{path} holds weights that are not numbers; train again")

@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -15,15 +14,18 @@ from typing import Any
 
 from PIL import Image
 
+from mnist_helpers import workers
+from mnist_helpers.batches import make_loaders
 from mnist_helpers.checkpoints import load_checkpoint
-from mnist_helpers.config import MNIST, TrainConfig, pick_device, seed_everything
-from mnist_helpers.data import load_mnist, make_loaders
+from mnist_helpers.config import MNIST, TrainConfig, seed_everything
+from mnist_helpers.data import load_mnist
 from mnist_helpers.download import download_mnist
 from mnist_helpers.errors import ConfigError, InputError, MnistHelpersError
+from mnist_helpers.hardware import pick_device
 from mnist_helpers.history import History
 from mnist_helpers.images import predict, prepare
 from mnist_helpers.model import MnistCNN
-from mnist_helpers.options import EVALUATE_FIELDS, TRAIN_FIELDS, build_parser
+from mnist_helpers.options import build_parser, command_to_go_on, config_of
 from mnist_helpers.runfolder import BEST_NAME
 from mnist_helpers.state import load_weights
 from mnist_helpers.summary import describe
@@ -61,14 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MnistHelpersError, OSError, KeyboardInterrupt) as error:
         if options.debug:
             raise
-        print(f"mnist-helpers: {str(error) or 'stopped'}", file=sys.stderr)
+        # What every process meets, one of them says.
+        if workers.is_first() or not isinstance(error, ConfigError | KeyboardInterrupt):
+            print(f"mnist-helpers: {str(error) or 'stopped'}", file=sys.stderr)
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
-
-
-def _config(options: argparse.Namespace, names: Sequence[str]) -> TrainConfig:
-    return TrainConfig(**{name: getattr(options, name) for name in names})
 
 
 def _load(options: argparse.Namespace, config: TrainConfig):  # noqa: ANN202
@@ -82,29 +82,31 @@ def _load(options: argparse.Namespace, config: TrainConfig):  # noqa: ANN202
 
 
 def _download(options: argparse.Namespace) -> int:
-    root = download_mnist(options.data_root, allow_sample=not options.no_sample)
+    root = download_mnist(config_of(options).data_root, allow_sample=not options.no_sample)
     print(f"The files are in {root / 'MNIST' / 'raw'}.")
     return DONE
 
 
 def _train(options: argparse.Namespace) -> int:
-    config = _config(options, TRAIN_FIELDS)
+    config = config_of(options)
     _check_outputs(options)
-    pick_device(config.device)
-    train_set, test_set = _load(options, config)
-    seed_everything(config.seed)
-    with _sigterm_as_ctrl_c():
+    with workers.joined(pick_device(config.device)) as device, _sigterm_as_ctrl_c():
+        config = dataclasses.replace(config, device=str(device))
+        with workers.first_alone():  # it downloads, and the others find the files
+            train_set, test_set = _load(options, config)
+        seed_everything(config.seed)
         history = fit(
             MnistCNN(),
             *make_loaders(train_set, test_set, config),
             config,
             resume_from=config.checkpoint_dir if options.resume else None,
         )
-    if len(history):
+    if len(history) and workers.is_first():
         _report(history, config, options)
     if not history.interrupted:
         return DONE
-    print(f"To go on: {_command_to_go_on(options)}")
+    if workers.is_first():
+        print(f"To go on: {command_to_go_on(options, workers.launched())}")
     return INTERRUPTED
 
 
@@ -120,19 +122,6 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _command_to_go_on(options: argparse.Namespace) -> str:
-    """Return the command that resumes this run: its options that are not the defaults."""
-    words = ["mnist-helpers", "train"]
-    for field in dataclasses.fields(TrainConfig):
-        value = getattr(options, field.name)
-        if value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", str(value)]
-    for name in ("history", "plot"):
-        if getattr(options, name) is not None:
-            words += [f"--{name}", str(getattr(options, name))]
-    return shlex.join([*words, *["--no-sample"] * options.no_sample, "--resume"])
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -178,7 +167,7 @@ def _matplotlib_cache() -> Iterator[None]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    config = _config(options, EVALUATE_FIELDS)
+    config = config_of(options)
     device = pick_device(config.device)
     checkpoint = load_checkpoint(options.checkpoint)
     model = MnistCNN()

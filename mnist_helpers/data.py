@@ -1,14 +1,14 @@
-"""Digits as tensors, and loaders that hand them out in a known order."""
+"""Digits as tensors: all of them, or a part in which every class keeps its share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from mnist_helpers.config import MNIST, SAMPLE, TrainConfig
+from mnist_helpers.config import MNIST, SAMPLE
 from mnist_helpers.download import download_mnist
 from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.files import SAMPLE_FOLDER, find_mnist, raw_folder, read_idx
@@ -16,7 +16,6 @@ from mnist_helpers.files import SAMPLE_FOLDER, find_mnist, raw_folder, read_idx
 # Mean and standard deviation of all 47,040,000 pixels of the training set, on the
 # scale from 0 to 1; notebook 01 computes them.
 MEAN, STD = 0.1307, 0.3081
-TEST_BATCH_SIZE = 250  # without gradients; larger ones were slower on a CPU
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -119,37 +118,6 @@ def generator(*seeds: int) -> np.random.RandomState:
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seeds)))
 
 
-class EpochSampler(Sampler[int]):
-    """The order of samples, from (seed, epoch) and nothing else.
-
-    Like PyTorch's DistributedSampler it wants `set_epoch` before each epoch. Any loop
-    that has said the same epoch meets the same samples in the same order, after a
-    resume as well, whatever else has drawn random numbers.
-
-    Parameters
-    ----------
-    size
-        How many samples there are.
-    seed
-        Not negative.
-    """
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = size
-        self.seed = seed
-        self.epoch = 1
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 1, whose order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(generator(self.seed, self.epoch).permutation(self.size).tolist())
-
-
 def load_mnist(
     root: str | Path = "data",
     *,
@@ -198,31 +166,3 @@ def load_mnist(
         whole = DigitDataset(torch.tensor(images), torch.tensor(labels), source)
         sets.append(whole.part(limit, seed))
     return sets[0], sets[1]
-
-
-def make_loaders(
-    train_set: DigitDataset, test_set: DigitDataset, config: TrainConfig | None = None
-) -> tuple[DataLoader, DataLoader]:
-    """Return a loader that shuffles the training set, and one for the test set.
-
-    Parameters
-    ----------
-    train_set, test_set
-        As `load_mnist` returns them.
-    config
-        Gives batch size and seed; the recipe's where it is None.
-
-    Returns
-    -------
-    tuple of DataLoader
-        The training loader (call `loader.sampler.set_epoch(epoch)` before each epoch)
-        and the test loader, which keeps the order of the files.
-    """
-    config = (config or TrainConfig()).resolved()
-    train_loader = DataLoader(
-        train_set,
-        batch_size=config.batch_size,
-        sampler=EpochSampler(len(train_set), config.seed),
-    )
-    test_loader = DataLoader(test_set, batch_size=TEST_BATCH_SIZE)
-    return train_loader, test_loader

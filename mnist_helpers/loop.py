@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 from tqdm.std import tqdm
 
+from mnist_helpers import workers
+from mnist_helpers.batches import Loader
 from mnist_helpers.errors import InputError, TrainingError
+from mnist_helpers.hardware import PRECISIONS
 from mnist_helpers.model import evaluation_mode
-
-# Far beyond normalised pixels (-0.42 to 2.82), far below raw ones (255).
-MAX_PIXEL = 10.0
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -43,6 +44,13 @@ class RunningMetrics:
         self.steps += 1
         # No `if`: looking at the loss here would wait for the device at every step.
         self.first_bad.clamp_(max=torch.where(loss.isfinite(), math.inf, float(self.steps)))
+
+    def gather(self) -> None:
+        """Add what the other processes have counted, if there are any."""
+        if workers.count() > 1:
+            count = torch.tensor([self.count], device=self.sums.device)
+            workers.total(self.sums)
+            self.count = int(workers.total(count))
 
     def mean(self) -> Metrics:
         """Return the means so far; on a GPU this waits for its work to be done."""
@@ -76,11 +84,15 @@ def in_training(loss: float, accuracy: float) -> str:
 
 def train_one_epoch(
     model: nn.Module,
-    loader: DataLoader,
+    loader: Loader,
     loss_fn: LossFn,
     optimizer: Optimizer,
     device: str | torch.device = "cpu",
     bar: tqdm | None = None,
+    *,
+    precision: str = "float32",
+    scaler: GradScaler | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> Metrics:
     """Show the network each training image once, and learn from every batch.
 
@@ -98,11 +110,19 @@ def train_one_epoch(
         Where the batches go.
     bar
         Is moved on by one a batch, with the running loss and accuracy behind it.
+    precision
+        What the network computes in, one of `hardware.PRECISIONS`; weights, loss and
+        steps are float32 in all of them.
+    scaler
+        Keeps float16 gradients from vanishing; for that precision only.
+    after_step
+        Called after each step, to move a learning rate for instance.
 
     Returns
     -------
     Metrics
-        Over the epoch, each batch as the network stood just before learning from it.
+        Over the epoch and over all processes, each batch as the network stood just before
+        learning from it.
 
     Raises
     ------
@@ -112,24 +132,37 @@ def train_one_epoch(
         The loss is infinite or not a number.
     """
     model.train()
-    running = RunningMetrics(torch.device(device))
+    device = torch.device(device)
+    scaler = scaler or GradScaler(device.type, enabled=False)  # then it does nothing
+    running = RunningMetrics(device)
     for images, labels in loader:
         images, labels = images.to(device), labels.to(device)
         optimizer.zero_grad()
-        logits = model(images)
-        loss = loss_fn(logits, labels)
-        loss.backward()
-        optimizer.step()
+        with lower_precision(device, precision):
+            logits = model(images)
+        loss = loss_fn(logits.float(), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if after_step is not None:
+            after_step()
         running.add(loss, logits, labels)
         if bar is not None and bar.update(1):  # true when it has just been drawn
             bar.set_postfix_str(in_training(*running.check(_lr(optimizer))), refresh=False)
-    return _not_empty(running, "training").check(_lr(optimizer))
+    return _whole(running, "training").check(_lr(optimizer))
+
+
+def lower_precision(device: torch.device, precision: str) -> AbstractContextManager:
+    """Return a context in which PyTorch computes products in that precision."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=PRECISIONS[precision])
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    loader: DataLoader,
+    loader: Loader,
     loss_fn: LossFn | None = None,
     device: str | torch.device = "cpu",
 ) -> Metrics:
@@ -160,56 +193,16 @@ def evaluate(
             images, labels = images.to(device), labels.to(device)
             logits = model(images)
             running.add(loss_fn(logits, labels), logits, labels)
-    return _not_empty(running, "test").check()
+    return _whole(running, "test").check()
 
 
 def _lr(optimizer: Optimizer) -> float:
     return optimizer.param_groups[0]["lr"]
 
 
-def _not_empty(running: RunningMetrics, which: str) -> RunningMetrics:
+def _whole(running: RunningMetrics, which: str) -> RunningMetrics:
+    """Return the metrics over all processes; there must be some."""
+    running.gather()
     if running.count == 0:
         raise InputError(f"the {which} loader is empty; give it at least one image")
     return running
-
-
-def check_batch(loader: DataLoader, which: str) -> None:
-    """Look at the first batch, and at all labels the dataset shows, before any step.
-
-    Parameters
-    ----------
-    loader
-        Should give normalised images (N, 1, 28, 28) and labels (N,) from 0 to 9.
-    which
-        What to call the loader in a message.
-
-    Raises
-    ------
-    InputError
-        It gives something else; the message says what.
-    """
-    with torch.random.fork_rng():  # starting a loader draws a random number
-        batch = next(iter(loader), None)
-    if batch is None:
-        raise InputError(f"the {which} loader is empty; give it at least one image")
-    images, labels = batch
-    if images.ndim != 4 or images.shape[1:] != (1, 28, 28) or images.dtype != torch.float32:
-        raise InputError(
-            f"the {which} loader gives images of {images.dtype} and shape {tuple(images.shape)}; "
-            "the network takes float32 (N, 1, 28, 28)"
-        )
-    if not images.isfinite().all() or images.abs().max() > MAX_PIXEL:
-        raise InputError(
-            f"the {which} images range from {images.min():g} to {images.max():g}; normalised ones "
-            "lie between -0.5 and 3: divide by 255, take 0.1307 away, divide by 0.3081"
-        )
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise InputError(
-            f"the {which} loader gives labels of {labels.dtype} and shape {tuple(labels.shape)}; "
-            f"cross-entropy takes int64 ({len(images)},)"
-        )
-    for known in (labels, torch.as_tensor(getattr(loader.dataset, "labels", labels))):
-        if known.min() < 0 or known.max() > 9:
-            raise InputError(
-                f"the {which} labels must be 0 to 9, got {known.min()} to {known.max()}"
-            )

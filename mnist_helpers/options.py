@@ -2,12 +2,13 @@
 
 import argparse
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
 from typing import get_args, get_type_hints
 
-from mnist_helpers.config import TrainConfig
+from mnist_helpers.config import RECIPES, TrainConfig
 from mnist_helpers.runfolder import BEST_NAME
 
 TRAIN_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
@@ -23,6 +24,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_fields(download, ("data_root",))
 
     train = _command(commands, "train", "train the network: the whole recipe")
+    train.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        default="baseline",
+        help="where the options below start from (default baseline, which theirs are; fast: "
+        + ", ".join(f"{name} {value}" for name, value in RECIPES["fast"].items())
+        + ")",
+    )
     _add_fields(train, TRAIN_FIELDS)
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     train.add_argument(
@@ -61,7 +70,10 @@ def _command(commands, name, text):  # noqa: ANN001, ANN202  argparse hides its 
 
 
 def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """Add fields of `TrainConfig` as options, with their types, defaults and texts."""
+    """Add fields of `TrainConfig` as options, with their types and texts.
+
+    An option that is not given leaves no trace, so that a recipe can decide it.
+    """
     types = get_type_hints(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         if field.name not in names:
@@ -69,11 +81,45 @@ def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
         kind = types[field.name]
         if isinstance(kind, UnionType):  # "int | None" is read as int
             kind = get_args(kind)[0]
+        words = {int: "N", float: "X", Path: "FOLDER", str: "NAME"}
+        how = {"action": argparse.BooleanOptionalAction}
+        if kind is not bool:
+            how = {"type": kind, "metavar": words[kind]}
         default = "" if field.default is None else f" (default {field.default})"
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=kind,
-            default=field.default,
-            metavar={int: "N", float: "X", Path: "FOLDER", str: "NAME"}[kind],
+            default=argparse.SUPPRESS,
             help=field.metadata["help"] + default,
+            **how,
         )
+
+
+def config_of(options: argparse.Namespace) -> TrainConfig:
+    """Return the recipe with what the command line says in its place."""
+    given = {name: getattr(options, name) for name in TRAIN_FIELDS if hasattr(options, name)}
+    return TrainConfig.recipe(getattr(options, "recipe", "baseline"), **given)
+
+
+def command_to_go_on(options: argparse.Namespace, workers: int) -> str:
+    """Return the command that resumes this run: every option that was given.
+
+    Parameters
+    ----------
+    options
+        Those of `train`.
+    workers
+        How many processes torchrun was told to start; 1 without it.
+    """
+    words = ["mnist-helpers", "train"]
+    if workers > 1:
+        words = ["torchrun", "--nproc-per-node", str(workers), "-m", "mnist_helpers", "train"]
+    for name in ("recipe", *TRAIN_FIELDS, "history", "plot"):
+        value = getattr(options, name, None)
+        if value is None or (name, value) == ("recipe", "baseline"):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            words += [option, str(value)]
+    return shlex.join([*words, *["--no-sample"] * options.no_sample, "--resume"])

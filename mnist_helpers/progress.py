@@ -5,6 +5,8 @@ import sys
 
 from tqdm.std import tqdm
 
+from mnist_helpers import workers
+
 # One fixed form, under 80 columns with everything that training adds. Plain text on
 # stdout works alike in a terminal, in JupyterLab and in a saved notebook, where the
 # widget bars of tqdm.notebook stay at 0 % (https://github.com/computationalmodelling/nbval/issues/56).
@@ -14,8 +16,9 @@ REFRESH_SECONDS = 0.5
 
 
 def announce(text: str) -> None:
-    """Print a line, at once."""
-    print(text, flush=True)
+    """Print a line, at once; of several processes only the first does."""
+    if workers.rank() == 0:
+        print(text, flush=True)
 
 
 def is_live() -> bool:
@@ -47,11 +50,14 @@ def open_bar(description: str, total: int, bar_format: str = BAR_FORMAT) -> tqdm
         unit_scale=bar_format == BYTES_FORMAT,
         ascii="utf" not in (sys.stdout.encoding or "utf-8").lower(),
         dynamic_ncols=sys.stdout.isatty(),
+        disable=workers.rank() > 0,
     )
 
 
 def close_bar(bar: tqdm, text: str = "") -> None:
     """Write the last text behind a bar and leave it as one whole line."""
+    if bar.disable:
+        return
     bar.set_postfix_str(text, refresh=False)
     bar.refresh()
     if not is_live():

@@ -1,7 +1,6 @@
 """One training run: taking it up, its epochs, and what is saved of them."""
 
 import contextlib
-import copy
 import dataclasses
 import math
 import time
@@ -11,14 +10,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD
-from torch.utils.data import DataLoader
 
+from mnist_helpers import workers
+from mnist_helpers.batches import Loader
 from mnist_helpers.checkpoints import load_checkpoint, save_checkpoint
+from mnist_helpers.checks import check_batch
 from mnist_helpers.config import MNIST, TrainConfig
 from mnist_helpers.errors import CheckpointError, DataError
+from mnist_helpers.estimate import estimate_seconds
+from mnist_helpers.hardware import MEMORY_FORMATS
 from mnist_helpers.history import EpochRecord, History
-from mnist_helpers.loop import check_batch, evaluate, in_training, train_one_epoch
+from mnist_helpers.loop import evaluate, in_training, train_one_epoch
 from mnist_helpers.progress import announce, close_bar, in_words, open_bar
 from mnist_helpers.runfolder import (
     BEST_NAME,
@@ -27,7 +29,8 @@ from mnist_helpers.runfolder import (
     make_ready,
     move_to_previous,
 )
-from mnist_helpers.state import load_optimizer, load_weights, random_states, restore_random_states
+from mnist_helpers.state import random_states, restore_random_states
+from mnist_helpers.update import Update
 
 # What a run can go on from, besides what every checkpoint holds.
 EXTRAS = ("history", "random_states", "config", "data", "loaders", "run_id")
@@ -44,16 +47,18 @@ class Run:
     def __init__(
         self,
         model: nn.Module,
-        train_loader: DataLoader,
-        test_loader: DataLoader,
+        train_loader: Loader,
+        test_loader: Loader,
         config: TrainConfig,
     ) -> None:
         self.config = config
         self.device = torch.device(config.device)
-        self.model = model.to(self.device)
+        self.model = model.to(self.device, memory_format=MEMORY_FORMATS[config.memory_format])
         self.train_loader, self.test_loader = train_loader, test_loader
         self.loss_fn = nn.CrossEntropyLoss()
-        self.optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+        self.update = Update(self.model, config, len(train_loader))
+        share = getattr(train_loader, "share", workers.Share())
+        self.working_model = workers.together(self.model, share)  # all processes' at once
         self.history = History(source=getattr(train_loader.dataset, "source", MNIST))
         self.run_id = uuid.uuid4().hex
         self.loaders = {  # what of them decides the result, besides the configuration
@@ -66,18 +71,19 @@ class Run:
     def start(self, resume_from: str | Path | None) -> None:
         """Take up an earlier run or make room for a new one, and say how long it takes."""
         folder = self.config.checkpoint_dir
-        if folder is not None:
+        writes = folder is not None and workers.rank() == 0
+        if writes:
             make_ready(folder)
         found = None if resume_from is None else self._find(Path(resume_from))
         if found is not None:
             self._take_up(*found)
         elif resume_from is not None:
             announce(f"No checkpoint in {resume_from} yet: starting from the beginning.")
-        if folder is not None and (found is None or found[0].parent.resolve() != folder.resolve()):
+        if writes and (found is None or found[0].parent.resolve() != folder.resolve()):
             moved = move_to_previous(folder)
             if moved is not None:
                 announce(f"Checkpoints of an earlier run are now in {moved}.")
-        if found is not None:
+        if writes and found is not None:
             self._mend_best(found[0].parent)
         if self.history.source != MNIST:
             announce(f"All accuracies below are of the {self.history.source}.")
@@ -85,9 +91,16 @@ class Run:
         if epochs_left > 0:
             check_batch(self.train_loader, "training")
             check_batch(self.test_loader, "test")
-            one = self._estimate_seconds()
-            count = f"{epochs_left} epoch{'s' * (epochs_left > 1)} on {self.device}"
+            one = estimate_seconds(
+                self.model, self.train_loader, self.test_loader,
+                self.loss_fn, self.device, self.config.precision,
+            )  # fmt: skip
+            count = f"{epochs_left} epoch{'s' * (epochs_left > 1)} on {self._where()}"
             announce(f"{count}: about {in_words(one)} each, {in_words(one * epochs_left)} in all.")
+
+    def _where(self) -> str:
+        several = f" in {workers.count()} processes" if workers.count() > 1 else ""
+        return f"{self.device}{several}, {self.config.precision}"
 
     def _find(self, path: Path) -> tuple[Path, dict[str, Any]] | None:
         """Return the checkpoint that a path means: itself, or the last whole one of a folder."""
@@ -114,8 +127,7 @@ class Run:
                 f"{path} comes from another configuration ({'; '.join(differences)}): "
                 "use the same settings, or start a new run"
             )
-        load_weights(self.model, checkpoint, path)
-        load_optimizer(self.optimizer, checkpoint, path)
+        self.update.load(checkpoint, path)
         self.history = _history_in(path, checkpoint)
         self.run_id = run_id
         try:
@@ -132,8 +144,6 @@ class Run:
 
     def _mend_best(self, folder: Path) -> None:
         """Write the best checkpoint again, from its epoch's, where it is gone or damaged."""
-        if self.config.checkpoint_dir is None:
-            return
         best, epoch = self.config.checkpoint_dir / BEST_NAME, self.history.best.epoch
         with contextlib.suppress(CheckpointError):
             if load_checkpoint(best)["run_id"] == self.run_id:
@@ -142,23 +152,6 @@ class Run:
             save_checkpoint(best, load_checkpoint(folder / epoch_name(epoch)))
         except CheckpointError as error:
             announce(f"The best checkpoint, of epoch {epoch}, is lost: {error}")
-
-    def _estimate_seconds(self) -> float:
-        """Time three steps on a copy of the model, and reckon an epoch from them."""
-        with torch.random.fork_rng():  # a loader draws random numbers, and so does dropout
-            images, labels = next(iter(self.train_loader))
-            images, labels = images.to(self.device), labels.to(self.device)
-            model = copy.deepcopy(self.model).train()
-            for step in range(3):
-                if step == 1:  # the first one sets things up
-                    started = time.perf_counter()
-                self.loss_fn(model(images), labels).backward()
-                if self.device.type != "cpu":
-                    torch.accelerator.synchronize(self.device)  # its work is only queued
-        step_seconds = (time.perf_counter() - started) / 2
-        # Testing goes forward only: about a third of the work.
-        testing = step_seconds / 3 * len(self.test_loader.dataset) / len(labels)
-        return step_seconds * len(self.train_loader) + testing
 
     def one_epoch(self, epoch: int) -> EpochRecord:
         """Train, test, save and show one epoch, counted from 1."""
@@ -169,15 +162,17 @@ class Run:
         try:
             started = time.perf_counter()
             train = train_one_epoch(
-                self.model, self.train_loader, self.loss_fn, self.optimizer, self.device, bar
-            )
+                self.working_model, self.train_loader, self.loss_fn, self.update.optimizer,
+                self.device, bar, precision=self.config.precision, scaler=self.update.scaler,
+                after_step=self.update.after_step,
+            )  # fmt: skip
             trained = time.perf_counter()
             bar.set_postfix_str(in_training(*train) + " testing...")
-            test = evaluate(self.model, self.test_loader, self.loss_fn, self.device)
+            test = evaluate(self.update.tested, self.test_loader, self.loss_fn, self.device)
             tested = time.perf_counter()
             record = EpochRecord(
                 epoch=epoch,
-                lr=self.optimizer.param_groups[0]["lr"],
+                lr=self.update.optimizer.param_groups[0]["lr"],
                 train_loss=train.loss,
                 train_accuracy=train.accuracy,
                 test_loss=test.loss,
@@ -206,7 +201,7 @@ class Run:
         """Enter an epoch into the history and save it; tell whether it is the best."""
         before = self.history.best
         improved = before is None or record.test_accuracy > before.test_accuracy
-        if self.config.checkpoint_dir is not None:
+        if self.config.checkpoint_dir is not None and workers.rank() == 0:
             checkpoint = self._checkpoint(record)
             # The best first: stopped between the two, a resume repeats the epoch and
             # writes both, while the other way round the best would stay the old one.
@@ -219,8 +214,7 @@ class Run:
     def _checkpoint(self, record: EpochRecord) -> dict[str, Any]:
         return {
             "epoch": record.epoch,
-            "model_state_dict": self.model.state_dict(),
-            "optimizer_state_dict": self.optimizer.state_dict(),
+            **self.update.state(),
             "train_accuracy": record.train_accuracy,
             "test_accuracy": record.test_accuracy,
             "history": [*self.history.to_records(), dataclasses.asdict(record)],

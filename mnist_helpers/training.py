@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
-from torch.utils.data import DataLoader
 
+from mnist_helpers.batches import Loader
 from mnist_helpers.config import TrainConfig
 from mnist_helpers.history import EpochRecord, History
 from mnist_helpers.loop import evaluate, train_one_epoch
@@ -17,14 +17,14 @@ __all__ = ["evaluate", "fit", "train_one_epoch"]
 
 def fit(
     model: nn.Module,
-    train_loader: DataLoader,
-    test_loader: DataLoader,
+    train_loader: Loader,
+    test_loader: Loader,
     config: TrainConfig | None = None,
     *,
     resume_from: str | Path | None = None,
     on_epoch_end: Callable[[EpochRecord], None] | None = None,
 ) -> History:
-    """Train for `config.epochs` epochs with SGD, testing and saving after each.
+    """Train for `config.epochs` epochs, testing and saving after each.
 
     With one bar an epoch; with `mnist_model_epoch_X.pth` after each and
     `best_mnist_model.pth` whenever test accuracy improves, in `config.checkpoint_dir`,
@@ -34,7 +34,8 @@ def fit(
     Parameters
     ----------
     model
-        Changed in place; moved to the device.
+        Changed in place; moved to the device. Where the recipe averages weights, it ends
+        with the averaged ones, those that were tested.
     train_loader, test_loader
         As `make_loaders` returns them.
     config
@@ -71,4 +72,5 @@ def fit(
     except KeyboardInterrupt:
         run.history.interrupted = True
         announce(f"\nStopped. Finished epochs: {len(run.history)}. {run.saved()}")
+    run.update.finish()
     return run.history

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from mnist_helpers.batches import make_loaders
 from mnist_helpers.config import TrainConfig, seed_everything
-from mnist_helpers.data import DigitDataset, make_loaders
+from mnist_helpers.data import DigitDataset
 from mnist_helpers.sample import write_sample
 
 
@@ -36,8 +37,9 @@ def make_linear() -> nn.Module:
 @pytest.fixture
 def config(tmp_path):
     return TrainConfig(
-        epochs=3, batch_size=16, lr=0.001, device="cpu", checkpoint_dir=tmp_path / "checkpoints"
-    )
+        epochs=3, batch_size=16, lr=0.001, device="cpu", precision="float32",
+        checkpoint_dir=tmp_path / "checkpoints",
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from PIL import Image
 from mnist_helpers import cli
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
 from mnist_helpers.cli import main
-from mnist_helpers.config import SAMPLE
+from mnist_helpers.config import SAMPLE, TrainConfig
 from mnist_helpers.data import load_mnist
 from mnist_helpers.history import History
 from mnist_helpers.images import prepare
@@ -46,13 +46,21 @@ def test_train_does_everything(tmp_path, capsys):
 
 
 def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
-    fields = ["--lr", "0.02", "--momentum", "0.5", "--seed", "7", "--data-root", "there"]
-    limits = ["--train-limit", "40", "--test-limit", "20", "--checkpoint-dir", "out"]
-    assert main(["train", *SMALL, *fields, *limits, "--no-sample"]) == 0
+    given = [
+        "--lr", "0.02", "--momentum", "0.5", "--seed", "7", "--data-root", "there",
+        "--train-limit", "40", "--test-limit", "20", "--checkpoint-dir", "out", "--nesterov",
+        "--weight-decay", "0.001", "--schedule", "one_cycle", "--warmup", "0.5",
+        "--average", "0.9", "--precision", "float32", "--memory-format", "contiguous",
+        "--no-in-memory",
+    ]  # fmt: skip
+    assert main(["train", *SMALL, *given, "--no-sample"]) == 0
     saved = load_checkpoint(tmp_path / "out" / "mnist_model_epoch_2.pth")["config"]
     assert saved == {
         "epochs": 2, "batch_size": 10, "lr": 0.02, "momentum": 0.5, "seed": 7, "device": "cpu",
         "data_root": "there", "checkpoint_dir": "out", "train_limit": 40, "test_limit": 20,
+        "nesterov": True, "weight_decay": 0.001, "schedule": "one_cycle", "warmup": 0.5,
+        "average": 0.9, "precision": "float32", "memory_format": "contiguous",
+        "in_memory": False,
     }  # fmt: skip
     (call,) = small_data
     assert str(call.pop("root")) == "there"
@@ -61,8 +69,23 @@ def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
 
 def test_the_defaults_are_the_recipe():
     options = cli.build_parser().parse_args(["train"])
-    assert (options.epochs, options.lr, options.momentum, options.seed) == (20, 0.01, 0.9, 1)
-    assert options.batch_size is None and options.train_limit is None
+    assert cli.config_of(options) == TrainConfig()
+    config = TrainConfig()
+    assert (config.epochs, config.lr, config.momentum, config.seed) == (20, 0.01, 0.9, 1)
+
+
+def test_a_recipe_is_the_start_and_options_change_it():
+    options = cli.build_parser().parse_args(["train", "--recipe", "fast", "--lr", "0.02"])
+    assert cli.config_of(options) == TrainConfig.recipe("fast", lr=0.02)
+    assert (
+        cli.command_to_go_on(options, 1) == "mnist-helpers train --recipe fast --lr 0.02 --resume"
+    )
+    options = cli.build_parser().parse_args(["train", "--nesterov", "--no-in-memory"])
+    assert cli.command_to_go_on(options, 2) == (
+        "torchrun --nproc-per-node 2 -m mnist_helpers train --nesterov --no-in-memory --resume"
+    )
+    with pytest.raises(SystemExit):
+        cli.build_parser().parse_args(["train", "--recipe", "slow"])
 
 
 def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
@@ -70,11 +93,11 @@ def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch,
 
     real, calls = run.train_one_epoch, []
 
-    def train(*arguments):
+    def train(*arguments, **options):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(run, "train_one_epoch", train)
     assert main(["train", *SMALL]) == 130
@@ -230,7 +253,7 @@ def test_predict_without_a_network_says_to_train(pictures, capsys):
 def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
     from mnist_helpers import run
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "train_one_epoch", stop)

@@ -22,6 +22,7 @@ def test_the_defaults_are_the_recipe():
 @pytest.mark.parametrize(("device", "size"), [("cpu", 64), ("cuda", 128), ("mps", 128)])
 def test_the_batch_size_follows_the_device(device, size, monkeypatch):
     monkeypatch.setattr("mnist_helpers.config.pick_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert TrainConfig(device=device).resolved().batch_size == size
     assert TrainConfig(device=device, batch_size=7).resolved().batch_size == 7
 
@@ -39,6 +40,13 @@ def test_the_batch_size_follows_the_device(device, size, monkeypatch):
         *[("checkpoint_dir", bad) for bad in (3, "")],
         *[("train_limit", bad) for bad in (0, -5, 1.5)],
         *[("test_limit", bad) for bad in (0, "10")],
+        *[("weight_decay", bad) for bad in (-1, math.nan, "0")],
+        *[("warmup", bad) for bad in (0, 1, -0.1, None)],
+        *[("average", bad) for bad in (1, -0.1, math.inf)],
+        *[("schedule", bad) for bad in ("cosine", None, 1)],
+        *[("precision", bad) for bad in ("half", None, 32)],
+        *[("memory_format", bad) for bad in ("nhwc", None)],
+        *[(name, bad) for name in ("nesterov", "in_memory") for bad in (1, None, "yes")],
     ],
 )
 def test_a_wrong_value_is_refused_by_name(field, value):
@@ -63,7 +71,21 @@ def test_differences_name_what_a_continued_run_may_not_change():
     same = TrainConfig(device="cpu", epochs=99, data_root="x", checkpoint_dir="y").resolved()
     assert same.differences(saved) == []
     other = dataclasses.replace(same, lr=0.5, batch_size=1)
+    assert dataclasses.replace(same, device="cuda:1").differences(saved | {"device": "cuda"}) == []
     assert other.differences(saved) == ["batch_size: 64 then, 1 now", "lr: 0.01 then, 0.5 now"]
+
+
+def test_the_recipes_are_there_by_name():
+    assert TrainConfig.recipe("baseline") == TrainConfig()
+    fast = TrainConfig.recipe("fast", seed=5)
+    assert (fast.epochs, fast.schedule, fast.average, fast.seed) == (1, "one_cycle", 0.98, 5)
+    with pytest.raises(ConfigError, match="recipe must be one of baseline, fast, got 'slow'"):
+        TrainConfig.recipe("slow")
+
+
+def test_nesterov_needs_a_momentum():
+    with pytest.raises(ConfigError, match="nesterov needs a momentum above 0"):
+        TrainConfig(nesterov=True, momentum=0)
 
 
 def test_auto_takes_the_best_device_there_is(monkeypatch):

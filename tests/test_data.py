@@ -1,17 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from mnist_helpers.config import SAMPLE, TrainConfig
+from mnist_helpers.config import SAMPLE
 from mnist_helpers.data import (
     MEAN,
     STD,
     DigitDataset,
-    EpochSampler,
     load_mnist,
-    make_loaders,
     normalise,
     stratified,
 )
@@ -47,54 +44,10 @@ def test_torchvision_finds_the_same_digits_and_the_same_normalised_values(sample
             assert torch.equal(our_image, their_image) and our_label == their_label
 
 
-def test_a_batch_is_what_the_usual_loader_would_stack(sample):
-    config = TrainConfig(batch_size=48)
-    ours, _ = make_loaders(*sample, config)
-    usual = DataLoader(
-        [sample[0][i] for i in range(len(sample[0]))], 48, sampler=EpochSampler(4000, config.seed)
-    )
-    for number, (a, b) in enumerate(zip(ours, usual, strict=True)):
-        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
-        if number == 5:
-            break
-    assert a[0].shape == (48, 1, 28, 28) and a[0].dtype == torch.float32
-    assert a[1].shape == (48,) and a[1].dtype == torch.int64
-
-
 def test_normalising_takes_the_mean_away_and_divides():
     pixels = torch.tensor([0, 255], dtype=torch.uint8)
     expected = torch.tensor([-0.1307 / 0.3081, (1 - 0.1307) / 0.3081])
     assert torch.allclose(normalise(pixels), expected)
-
-
-def test_the_order_comes_from_seed_and_epoch_alone():
-    def order(seed, epoch):
-        sampler = EpochSampler(100, seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    assert order(1, 1) == order(1, 1)
-    orders = [tuple(order(seed, epoch)) for seed, epoch in ((1, 1), (1, 2), (2, 1), (0, 3))]
-    assert len(set(orders)) == 4
-    assert all(sorted(o) == list(range(100)) for o in orders)
-    assert list(EpochSampler(100, 1)) == order(1, 1)
-    assert len(EpochSampler(100, 1)) == 100
-
-
-def test_the_order_is_the_same_on_every_machine():
-    assert list(EpochSampler(10, 1)) == FROZEN_ORDER
-
-
-FROZEN_ORDER = [9, 2, 8, 0, 7, 3, 1, 5, 4, 6]
-
-
-def test_the_training_set_is_shuffled_on_the_cpu_too_and_the_test_set_is_not(sample):
-    train_loader, test_loader = make_loaders(*sample, TrainConfig(device="cpu"))
-    _, labels = next(iter(train_loader))
-    assert labels.tolist() != sample[0].labels[:64].tolist()
-    test_labels = torch.cat([labels for _, labels in test_loader])
-    assert torch.equal(test_labels, sample[1].labels)
-    assert train_loader.batch_size == 64
 
 
 @pytest.mark.parametrize("limit", [1, 7, 10, 33, 400, 999, 1000])

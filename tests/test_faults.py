@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 
 from mnist_helpers import cli, loop, run
 from mnist_helpers import mirrors as mirror_module
+from mnist_helpers.batches import EpochSampler, make_loaders
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
-from mnist_helpers.data import EpochSampler, make_loaders
 from mnist_helpers.download import download_mnist
 from mnist_helpers.errors import CheckpointError, DataError, InputError, TrainingError
 from mnist_helpers.files import FILES, raw_folder
@@ -145,8 +145,9 @@ def test_where_all_are_damaged_nothing_is_started_over(loaders, config):
 
 
 TRAIN_SLOWLY = """
-import sys, time
+import signal, sys, time
 from mnist_helpers import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 from tests.conftest import make_digits
 real = cli.fit
 def slow_fit(*arguments, **options):
@@ -551,7 +552,7 @@ def test_stopped_after_damage_the_last_whole_checkpoint_is_named(loaders, config
     for epoch in (2, 3):
         (config.checkpoint_dir / f"mnist_model_epoch_{epoch}.pth").write_bytes(b"damaged")
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:

@@ -16,9 +16,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 PACKAGE = PROJECT / "mnist_helpers"
 # Each module may import those that stand before it.
 LAYERS = (
-    "errors", "config", "progress", "files", "sample", "mirrors", "download", "data", "model",
-    "summary", "history", "checkpoints", "state", "runfolder", "profiles", "images", "loop",
-    "run", "training", "plots", "options", "cli", "__init__", "__main__",
+    "errors", "hardware", "config", "workers", "progress", "files", "sample", "mirrors",
+    "download", "data", "batches", "model", "summary", "history", "checkpoints", "state",
+    "runfolder", "profiles", "images", "loop", "checks", "estimate", "update", "run", "training",
+    "plots", "options", "cli", "__init__", "__main__",
 )  # fmt: skip
 CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 
@@ -62,8 +63,9 @@ def test_modules_import_in_one_direction():
     for name, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_helpers"):
-                imported = node.module.removeprefix("mnist_helpers").lstrip(".")
-                assert LAYERS.index(imported) < LAYERS.index(name), f"{name} imports {imported}"
+                module = node.module.removeprefix("mnist_helpers").lstrip(".")
+                for imported in [module] if module else [alias.name for alias in node.names]:
+                    assert LAYERS.index(imported) < LAYERS.index(name), f"{name}: {imported}"
 
 
 def test_only_the_bars_and_the_command_line_print():

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_helpers import run
+from mnist_helpers import run, update
+from mnist_helpers.batches import make_loaders
 from mnist_helpers.checkpoints import digest, load_checkpoint
 from mnist_helpers.config import SAMPLE, TrainConfig, seed_everything
-from mnist_helpers.data import DigitDataset, make_loaders
+from mnist_helpers.data import DigitDataset
 from mnist_helpers.errors import CheckpointError, InputError, TrainingError
+from mnist_helpers.estimate import estimate_seconds
 from mnist_helpers.loop import evaluate, train_one_epoch
 from mnist_helpers.model import MnistCNN
 from mnist_helpers.runfolder import find_run
@@ -36,8 +38,14 @@ def textbook_loop(model, loader, epochs, config):
     return losses
 
 
-def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(monkeypatch, tmp_path):
-    config = TrainConfig(epochs=2, batch_size=4, device="cpu", checkpoint_dir=tmp_path)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(
+    monkeypatch, tmp_path, in_memory
+):
+    config = TrainConfig(
+        epochs=2, batch_size=4, device="cpu", precision="float32",
+        in_memory=in_memory, checkpoint_dir=tmp_path,
+    )  # fmt: skip
     train_loader, test_loader = make_loaders(make_digits(100), make_digits(10, 1), config)
     seed_everything(1)
     by_hand = MnistCNN()
@@ -54,7 +62,7 @@ def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(monkeypatch
             return loss
 
     monkeypatch.setattr(run.nn, "CrossEntropyLoss", Recording)
-    monkeypatch.setattr(run.Run, "_estimate_seconds", lambda self: 1.0)
+    monkeypatch.setattr(run, "estimate_seconds", lambda *_: 1.0)
     fit(in_package, train_loader, test_loader, config)
     assert len(expected) == 50
     assert losses == expected
@@ -64,9 +72,9 @@ def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(monkeypatch
 def test_the_estimate_changes_nothing(loaders, config):
     by_hand, in_package = make_linear(), make_linear()
     textbook_loop(by_hand, loaders[0], 3, config)
-    one_run = run.Run(in_package, *loaders, config)
+    settings = (*loaders, nn.CrossEntropyLoss(), torch.device("cpu"), "float32")
     state, weights = torch.get_rng_state(), digest(in_package.state_dict())
-    assert 0 < one_run._estimate_seconds() < 10
+    assert 0 < estimate_seconds(in_package, *settings) < 10
     assert torch.equal(state, torch.get_rng_state())
     assert digest(in_package.state_dict()) == weights
     assert all(parameter.grad is None for parameter in in_package.parameters())
@@ -180,7 +188,7 @@ def test_without_momentum_restored_a_resumed_run_would_differ(loaders, config, m
     whole, parts = make_linear(), make_linear()
     fit(whole, *loaders, dataclasses.replace(config, checkpoint_dir=None))
     fit(parts, *loaders, config, on_epoch_end=stop_after(2))
-    monkeypatch.setattr(run, "load_optimizer", lambda *_: None)
+    monkeypatch.setattr(update, "load_optimizer", lambda *_: None)
     fit(parts, *loaders, config, resume_from=config.checkpoint_dir)
     assert digest(whole.state_dict()) != digest(parts.state_dict())
 
@@ -188,11 +196,11 @@ def test_without_momentum_restored_a_resumed_run_would_differ(loaders, config, m
 def test_stopping_in_the_middle_of_an_epoch_keeps_the_finished_ones(loaders, config, monkeypatch):
     real, calls = run.train_one_epoch, []
 
-    def train(*arguments):
+    def train(*arguments, **options):
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(run, "train_one_epoch", train)
     history = fit(make_linear(), *loaders, config)

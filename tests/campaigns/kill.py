@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from mnist_helpers import checkpoints
+from mnist_helpers.batches import make_loaders
 from mnist_helpers.checkpoints import digest, load_checkpoint
 from mnist_helpers.config import TrainConfig
-from mnist_helpers.data import make_loaders
 from mnist_helpers.runfolder import BEST_NAME, epoch_checkpoints
 from mnist_helpers.training import fit
 from tests.conftest import make_digits, make_linear

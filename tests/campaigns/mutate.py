@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 from mnist_helpers import download, files, mirrors
+from mnist_helpers.batches import make_loaders
 from mnist_helpers.checkpoints import digest, load_checkpoint
 from mnist_helpers.config import TrainConfig
-from mnist_helpers.data import load_mnist, make_loaders
+from mnist_helpers.data import load_mnist
 from mnist_helpers.errors import CheckpointError, DataError
 from mnist_helpers.files import DataFile, file_hash, raw_folder, write_idx
 from mnist_helpers.training import fit

@@ -1,0 +1,210 @@
+"""What the fast recipe adds: a learning rate that moves, an average, lower precision."""
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_helpers.batches import make_loaders
+from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
+from mnist_helpers.config import TrainConfig, seed_everything
+from mnist_helpers.errors import CheckpointError, ConfigError
+from mnist_helpers.loop import evaluate, train_one_epoch
+from mnist_helpers.model import MnistCNN
+from mnist_helpers.training import fit
+from mnist_helpers.update import Update
+from tests.conftest import make_digits, make_linear
+
+
+@pytest.fixture
+def fast(tmp_path):
+    folder = tmp_path / "checkpoints"
+    return TrainConfig.recipe("fast", epochs=3, lr=0.003, device="cpu", checkpoint_dir=folder)
+
+
+def test_one_cycle_rises_to_lr_and_falls_to_nearly_nothing():
+    config = TrainConfig(epochs=2, schedule="one_cycle", lr=0.5, warmup=0.25, device="cpu")
+    update = Update(make_linear(), config.resolved(), steps=50)
+    rates = []
+    for _ in range(100):
+        rates.append(update.optimizer.param_groups[0]["lr"])
+        update.optimizer.step()
+        update.after_step()
+    assert rates[0] == pytest.approx(0.5 / 25)
+    top = rates.index(max(rates))
+    assert top == pytest.approx(25, abs=1) and max(rates) == pytest.approx(0.5, rel=0.01)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert 0 < rates[-1] < 0.001
+    assert {group["momentum"] for group in update.optimizer.param_groups} == {0.9}
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_one_cycle_without_a_step_to_rise_in_is_refused(steps):
+    config = TrainConfig(epochs=1, schedule="one_cycle").resolved()
+    with pytest.raises(ConfigError, match=f"no step to rise in: {steps} steps"):
+        Update(make_linear(), config, steps)
+    Update(make_linear(), config, 5)
+
+
+def test_the_average_is_that_of_all_steps_the_older_ones_fading():
+    config = TrainConfig(average=0.9, device="cpu").resolved()
+    update = Update(make_linear(), config, steps=5)
+    assert update.tested is not update.model
+    expected = None
+    for _ in range(5):
+        with torch.no_grad():
+            update.model[1].weight += torch.randn(10, 784)
+        update.after_step()
+        now = update.model[1].weight.detach().double()
+        expected = now.clone() if expected is None else 0.9 * expected + 0.1 * now
+    assert torch.allclose(update.tested[1].weight.double(), expected, atol=1e-5)
+    update.finish()
+    assert digest(update.model.state_dict()) == digest(update.tested.state_dict())
+
+
+def test_without_an_average_the_model_itself_is_tested():
+    update = Update(make_linear(), TrainConfig(device="cpu").resolved(), steps=5)
+    assert update.tested is update.model
+    before = digest(update.model.state_dict())
+    update.after_step()
+    update.finish()
+    assert digest(update.model.state_dict()) == before
+
+
+def test_a_fast_run_stopped_and_resumed_is_the_run_that_was_not(loaders, fast, tmp_path):
+    def stop(record):
+        if record.epoch == 1:
+            raise KeyboardInterrupt
+
+    whole, parts, fresh = (
+        make_linear(),
+        make_linear(),
+        nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
+    )
+    history = fit(whole, *loaders, fast)
+    again = dataclasses.replace(fast, checkpoint_dir=tmp_path / "parts")
+    fit(parts, *loaders, again, on_epoch_end=stop)
+    resumed = fit(fresh, *loaders, again, resume_from=again.checkpoint_dir)
+    assert digest(fresh.state_dict()) == digest(whole.state_dict())
+    assert [r.lr for r in resumed] == [r.lr for r in history]
+    one, two = (
+        load_checkpoint(folder / "mnist_model_epoch_3.pth")
+        for folder in (fast.checkpoint_dir, again.checkpoint_dir)
+    )
+    assert digest(one["optimizer_state_dict"]) == digest(two["optimizer_state_dict"])
+    assert digest(one["trained_state_dict"]) == digest(two["trained_state_dict"])
+    # The tested weights are those the model ends with, and those a reader loads.
+    assert digest(one["model_state_dict"]) == digest(whole.state_dict())
+    assert digest(one["model_state_dict"]) != digest(one["trained_state_dict"])
+    assert evaluate(whole, loaders[1]).accuracy == one["test_accuracy"]
+    finished = fit(make_linear(), *loaders, fast, resume_from=fast.checkpoint_dir)
+    assert finished == history
+
+
+def test_one_cycle_cannot_go_on_longer_than_it_was_planned(loaders, fast):
+    fit(make_linear(), *loaders, fast)
+    longer = dataclasses.replace(fast, epochs=4)
+    with pytest.raises(CheckpointError, match="epochs: 3 then, 4 now"):
+        fit(make_linear(), *loaders, longer, resume_from=fast.checkpoint_dir)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda c: c.pop("trained_state_dict"), "lacks trained_state_dict"),
+        (lambda c: c["trained_state_dict"].popitem(), "holds another network"),
+        (lambda c: c["optimizer_state_dict"]["param_groups"][0].update(lr=5.0), "learning rate"),
+    ],
+)
+def test_a_fast_checkpoint_that_does_not_fit_is_refused(loaders, fast, damage, message):
+    fit(make_linear(), *loaders, fast)
+    path = fast.checkpoint_dir / "mnist_model_epoch_3.pth"
+    checkpoint = load_checkpoint(path)
+    damage(checkpoint)
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        fit(make_linear(), *loaders, fast, resume_from=path)
+
+
+def test_trained_weights_that_are_no_numbers_are_refused(loaders, fast):
+    fit(make_linear(), *loaders, fast)
+    path = fast.checkpoint_dir / "mnist_model_epoch_3.pth"
+    checkpoint = load_checkpoint(path)
+    checkpoint["trained_state_dict"]["1.weight"][0, 0] = math.nan
+    with pytest.raises(CheckpointError, match="weights that are not numbers"):
+        save_checkpoint(path, checkpoint)
+
+
+def test_two_fast_runs_with_one_seed_end_in_the_same_weights(fast):
+    hashes = set()
+    for _ in range(2):
+        seed_everything(1)
+        model = MnistCNN()
+        config = dataclasses.replace(fast, epochs=1, batch_size=8, checkpoint_dir=None)
+        fit(model, *make_loaders(make_digits(64), make_digits(20, 1), config), config)
+        hashes.add(digest(model.state_dict()))
+    assert len(hashes) == 1
+
+
+def test_bfloat16_learns_the_same_to_its_rounding_and_tests_in_float32():
+    config = TrainConfig(batch_size=16, device="cpu", precision="bfloat16").resolved()
+    loaders = make_loaders(make_digits(160), make_digits(50, 1), config)
+    losses, models = {}, {}
+    seen = []
+    for precision in ("float32", "bfloat16"):
+        seed_everything(1)
+        model = models[precision] = MnistCNN()
+        hook = model.input_block[0].register_forward_hook(lambda *a: seen.append(a[2].dtype))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        losses[precision] = train_one_epoch(
+            model, loaders[0], nn.CrossEntropyLoss(), optimizer, precision=precision
+        ).loss
+        hook.remove()
+    assert set(seen[:10]) == {torch.float32} and set(seen[10:]) == {torch.bfloat16}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert losses["bfloat16"] != losses["float32"]
+    assert {p.dtype for p in models["bfloat16"].parameters()} == {torch.float32}
+    logits = models["bfloat16"](torch.zeros(1, 1, 28, 28))
+    assert logits.dtype == torch.float32
+
+
+def test_the_precision_reaches_the_run_and_is_said_once(loaders, config, capsys):
+    config = dataclasses.replace(config, precision="bfloat16")
+    half, full = make_linear(), make_linear()
+    fit(half, *loaders, config)
+    assert capsys.readouterr().out.count("on cpu, bfloat16:") == 1
+    fit(full, *loaders, dataclasses.replace(config, precision="float32"))
+    assert capsys.readouterr().out.count("on cpu, float32:") == 1
+    assert digest(half.state_dict()) != digest(full.state_dict())
+
+
+def test_the_memory_format_changes_the_layout_and_not_the_weights():
+    config = TrainConfig(epochs=1, batch_size=8, device="cpu", checkpoint_dir=None)
+    start = MnistCNN()
+    for name, expected in (("contiguous", True), ("channels_last", False)):
+        model = copy.deepcopy(start)
+        chosen = dataclasses.replace(config, memory_format=name)
+        fit(model, *make_loaders(make_digits(8), make_digits(8), chosen), chosen)
+        weight = model.conv_block_1[2].weight
+        assert weight.is_contiguous() is expected
+        assert weight.is_contiguous(memory_format=torch.channels_last) is not expected
+
+
+def test_a_checkpoint_from_before_these_settings_goes_on(loaders, config):
+    old = dataclasses.replace(config, epochs=1, precision="float32")
+    fit(make_linear(), *loaders, old)
+    path = old.checkpoint_dir / "mnist_model_epoch_1.pth"
+    checkpoint = load_checkpoint(path)
+    for name in ("nesterov", "weight_decay", "schedule", "warmup", "average", "precision",
+                 "memory_format", "in_memory"):  # fmt: skip
+        del checkpoint["config"][name]
+    save_checkpoint(path, checkpoint)
+    now = dataclasses.replace(config, precision="float32")
+    assert len(fit(make_linear(), *loaders, now, resume_from=path)) == 3
+    with pytest.raises(CheckpointError, match=r"weight_decay: 0\.0 then, 0\.1 now"):
+        other = dataclasses.replace(now, weight_decay=0.1)
+        fit(make_linear(), *loaders, other, resume_from=path)

@@ -1,0 +1,136 @@
+"""Two real processes, started by torchrun, against one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_helpers import workers
+from mnist_helpers.checkpoints import load_checkpoint
+from mnist_helpers.cli import main
+from mnist_helpers.errors import TrainingError
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+# 43 images in batches of 10: the last one is of 3, two for one process and one for the other.
+SMALL = ["--train-limit", "43", "--test-limit", "20", "--batch-size", "10"]
+
+
+# The wheels for Windows come without the library that torchrun's meeting point needs.
+needs_torchrun = pytest.mark.skipif(sys.platform == "win32", reason="torchrun needs libuv")
+
+
+@pytest.fixture
+def command(request, sample_root, monkeypatch):
+    """Return a function that makes the arguments of `train`, on the sample."""
+    monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def arguments(*more):
+        data = ["--data-root", str(sample_root.parent), "--device", "cpu"]
+        return ["train", *data, "--precision", "float32", "--lr", "0.001", *SMALL, *more]
+
+    return arguments
+
+
+def in_two_processes(arguments):
+    run = [*TORCHRUN, "-m", "mnist_helpers", *arguments]
+    return subprocess.run(run, capture_output=True, text=True, timeout=240)
+
+
+@needs_torchrun
+def test_two_processes_learn_the_same_as_one_and_go_on(command, tmp_path, capsys):
+    assert main(command("--epochs", "2", "--checkpoint-dir", "one")) == 0
+    one_process = capsys.readouterr().out
+    first = in_two_processes(command("--epochs", "1", "--checkpoint-dir", "two"))
+    assert first.returncode == 0, first.stderr
+    done = in_two_processes(command("--epochs", "2", "--checkpoint-dir", "two", "--resume"))
+    assert done.returncode == 0, done.stderr
+    one, two = (load_checkpoint(tmp_path / d / "mnist_model_epoch_2.pth") for d in ("one", "two"))
+    for name, weight in one["model_state_dict"].items():
+        assert torch.allclose(weight, two["model_state_dict"][name], atol=1e-5), name
+    for ours, theirs in zip(one["history"], two["history"], strict=True):
+        for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+    # One process draws, prints and writes: the second epoch's line is there once.
+    assert one_process.count("Epoch  2/2") == 1 == done.stdout.count("Epoch  2/2")
+    assert done.stdout.count("on cpu in 2 processes, float32") == 1
+    assert done.stdout.count("Best test accuracy") == 1
+    names = sorted(path.name for path in (tmp_path / "two").iterdir())
+    assert names == ["best_mnist_model.pth", "mnist_model_epoch_1.pth", "mnist_model_epoch_2.pth"]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the process in /proc")
+def test_a_worker_that_dies_ends_all_with_one_message_and_what_is_saved(command, tmp_path):
+    run = [*TORCHRUN, "-m", "mnist_helpers", *command("--epochs", "5000")]
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        torchrun = subprocess.Popen(run, stdout=out, stderr=err)
+        try:
+            saved = tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth"
+            wait_for(saved.exists)
+            os.kill(second_of(torchrun.pid), signal.SIGKILL)
+            assert torchrun.wait(timeout=60) != 0
+        finally:
+            torchrun.kill()
+    said = (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+    ends = [line for line in said.splitlines() if "lost contact" in line or "To go on" in line]
+    assert len(ends) == 1, said
+    assert "--resume" in ends[0]
+    assert "[rank" not in said  # no traceback of ours
+    assert load_checkpoint(saved)["epoch"] == 2
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def second_of(torchrun):
+    """Return the process that torchrun started as its rank 1."""
+    children = subprocess.run(
+        ["pgrep", "-P", str(torchrun)], capture_output=True, text=True, check=True
+    )
+    for child in map(int, children.stdout.split()):
+        environment = Path(f"/proc/{child}/environ").read_bytes()
+        if "RANK=1" in environment.decode().split("\0"):
+            return child
+    raise AssertionError("torchrun has no second process")
+
+
+@needs_torchrun
+def test_wrong_usage_is_said_by_one_process(command):
+    done = in_two_processes(command("--epochs", "0"))
+    assert done.returncode != 0
+    assert done.stderr.count("mnist-helpers: epochs must be a whole number") == 1
+
+
+def test_alone_nothing_is_joined(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")  # of some cluster, not of torchrun
+    with workers.joined(torch.device("cpu")) as device:
+        assert device == torch.device("cpu") and not torch.distributed.is_initialized()
+        assert (workers.rank(), workers.count(), workers.launched()) == (0, 1, 1)
+    assert workers.is_first()
+    with workers.first_alone():
+        assert workers.total(torch.ones(2)).tolist() == [1, 1]
+    model = torch.nn.Linear(2, 2)
+    assert workers.together(model, workers.Share()) is model
+
+
+def test_several_errors_of_the_engine_become_one_of_ours(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    assert not workers.is_first()
+    with (
+        pytest.raises(TrainingError, match=r"lost contact.*--resume \(Connection closed"),
+        workers.joined(torch.device("cpu")),
+    ):
+        raise RuntimeError("Connection closed by peer")
