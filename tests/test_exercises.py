@@ -21,6 +21,9 @@ RIGHT = {
     "check_standard_error": 0.00313,
     "check_recall": 0.98,
     "check_epoch": 3,
+    "check_speed": 1.111,
+    "check_precision": 1.0,
+    "check_peak": 375,
 }
 WRONG = {
     "check_file_size": {15_680_000: "before them", 560_016: "28 rows", 62_720_016: "one byte"},
@@ -39,6 +42,14 @@ WRONG = {
     "check_steps": {938: "one epoch", 18_740: "smaller batch", 9380: "128", 18_750: "round up"},
     "check_standard_error": {9.8e-6: "square root", 0.14: "how many digits", 0.313: "in points"},
     "check_recall": {0.9703: "precision", 0.02: "missed", 98: "fraction", 0.95: "no nines"},
+    "check_speed": {10: "nine tenths", 0.9: "time that remains", 1.1: "Close", 9: "both together"},
+    "check_precision": {1.001: "float32", 1.0078: "next bfloat16", 0.001: "the step"},
+    "check_peak": {
+        1500: "falling",
+        938: "half",
+        0.2: "How many steps",
+        12_000: "not of the images",
+    },
     "check_epoch": {5: "training loss", 4: "risen already", 2: "counted from 0"},
 }
 

@@ -7,6 +7,7 @@ that very mistake. None of them ever raises: an exercise left out must not stop 
 from mnist_helpers.exercises.cnn import check_field, check_output_size, check_parameters
 from mnist_helpers.exercises.curves import check_epoch, check_recall, check_standard_error
 from mnist_helpers.exercises.digits import check_batches, check_file_size, check_grey
+from mnist_helpers.exercises.faster import check_peak, check_precision, check_speed
 from mnist_helpers.exercises.loop import check_half_sure, check_momentum, check_steps
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "check_momentum",
     "check_output_size",
     "check_parameters",
+    "check_peak",
+    "check_precision",
     "check_recall",
+    "check_speed",
     "check_standard_error",
     "check_steps",
 ]

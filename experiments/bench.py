@@ -1,0 +1,185 @@
+"""How fast training is, against rivals in the same minutes: pairs, interleaved.
+
+Usage: make bench, or python experiments/bench.py [--data-root data] [--pairs 7]
+
+Each round times the package and each rival over the same number of images, in turn, so
+that whatever else the machine does meets all of them; the first round only warms up.
+Shown and appended to `results/benchmarks.jsonl`: the median, the least and the most of
+every rate, and of every ratio *within* a round. Rivals: (a) the recipe in the usual
+loop; (b) PyTorch's basic example, a smaller network; (c) the machine's matrix product,
+as the limit: what of it training reaches, counting 0.312 GFLOP an image.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from experiments.rivals import basic_example, plain_epoch, usual_recipe
+from mnist_helpers import (
+    MnistCNN,
+    TrainConfig,
+    load_mnist,
+    make_loaders,
+    seed_everything,
+    train_one_epoch,
+)  # fmt: skip
+from mnist_helpers.hardware import MEMORY_FORMATS, PRECISIONS
+from mnist_helpers.progress import close_bar, open_bar
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks.jsonl"
+# Forward 2 * 52,159,872 operations; backward twice that, less the first layer's images.
+GFLOP_AN_IMAGE = 0.312
+WIDTH = 2048  # of the matrices multiplied as the limit
+
+
+def machine(device):
+    """Return what kind of hardware this is, as a reader would name it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    able = [
+        text
+        for text, there in (
+            ("AMX", torch.cpu._is_amx_tile_supported()),
+            ("AVX-512 bf16", torch.cpu._is_avx512_bf16_supported()),
+            ("AVX-512", torch.cpu._is_avx512_supported()),
+            ("AVX2", torch.cpu._is_avx2_supported()),
+        )
+        if there
+    ]
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    name = (
+        f"{torch.get_num_threads()} threads, {platform.machine()} with {able[0] if able else '?'}"
+    )
+    return f"{name}, limited to {limit}" if limit else name
+
+
+def timed(work, device):
+    """Return the seconds that `work()` takes, the device's included."""
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def ours(options, config):
+    """Return the package's epoch: the one that `train` runs, bar and all."""
+    train_set, test_set = load_mnist(options.data_root, train_limit=options.images)
+    train_loader, _ = make_loaders(train_set, test_set, config)
+    device = torch.device(config.device)
+    model = MnistCNN().to(device, memory_format=MEMORY_FORMATS[config.memory_format])
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+
+    def epoch():
+        bar = open_bar("bench", len(train_loader))
+        train_one_epoch(
+            model, train_loader, nn.CrossEntropyLoss(), optimizer, device, bar,
+            precision=config.precision,
+        )  # fmt: skip
+        bar.close()
+
+    return epoch
+
+
+def rival(make, options, config):
+    """Return a rival's epoch, on the same number of images."""
+    device = torch.device(config.device)
+    model, train, _, loss_fn, optimizer = make(
+        options.data_root, device=device, count=options.images
+    )
+    return lambda: plain_epoch(model, train, loss_fn, optimizer, device)
+
+
+def matrix_product(config):
+    """Return ten products of square matrices in the precision of training."""
+    shape = {"device": config.device, "dtype": PRECISIONS[config.precision]}
+    left, right = torch.randn(WIDTH, WIDTH).to(**shape), torch.randn(WIDTH, WIDTH).to(**shape)
+
+    def products():
+        for _ in range(10):
+            left @ right
+
+    return products
+
+
+def spread(values):
+    """Return median, least and most, to four digits."""
+    figures = statistics.median(values), min(values), max(values)
+    return [float(f"{value:.4g}") for value in figures]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", type=Path, default=Path("data"))
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--images", type=int, default=1920)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    seed_everything(1)
+    config = TrainConfig(device=options.device).resolved()
+    device = torch.device(config.device)
+    contenders = {
+        "ours": ours(options, config),
+        "usual": rival(usual_recipe, options, config),
+        "basic": rival(basic_example, options, config),
+        "product": matrix_product(config),
+    }
+    seconds = {name: [] for name in contenders}
+    bar = open_bar("rounds", options.pairs + 1)
+    for number in range(options.pairs + 1):
+        for name, work in contenders.items():
+            taken = timed(work, device)
+            if number:  # the first round warms up
+                seconds[name].append(taken)
+        bar.update(1)
+    close_bar(bar)
+    report(options, config, seconds)
+
+
+def report(options, config, seconds):
+    """Print medians and spread, and keep them."""
+    rates = {n: [options.images / s for s in seconds[n]] for n in ("ours", "usual", "basic")}
+    limit = [10 * 2 * WIDTH**3 / 1e9 / s for s in seconds["product"]]
+    ratios = {
+        n: [a / b for a, b in zip(rates["ours"], rates[n], strict=True)] for n in ("usual", "basic")
+    }
+    share = [rate * GFLOP_AN_IMAGE / most for rate, most in zip(rates["ours"], limit, strict=True)]
+    entry = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(torch.device(config.device)),
+        "torch": torch.__version__,
+        "precision": config.precision,
+        "batch_size": config.batch_size,
+        "pairs": options.pairs,
+        "images_per_second": {name: spread(values) for name, values in rates.items()},
+        "product_gflops": spread(limit),
+        "ours_over_usual": spread(ratios["usual"]),
+        "ours_over_basic": spread(ratios["basic"]),
+        "share_of_product": spread(share),
+    }
+    print(f"{entry['machine']}, {config.precision}, {options.pairs} pairs: median (least to most)")
+    rows = {
+        "ours": ("images/s", *entry["images_per_second"]["ours"]),
+        "(a) the usual loop": ("images/s", *entry["images_per_second"]["usual"]),
+        "(b) PyTorch's example": ("images/s", *entry["images_per_second"]["basic"]),
+        "(c) matrix product": ("GFLOP/s", *entry["product_gflops"]),
+        "ours over (a)": ("times", *entry["ours_over_usual"]),
+        "ours over (b)": ("times", *entry["ours_over_basic"]),
+        "ours as part of (c)": ("", *entry["share_of_product"]),
+    }
+    for name, (unit, median, least, most) in rows.items():
+        print(f"{name:22} {median:8.4g} {unit:8} ({least:.4g} to {most:.4g})")
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+if __name__ == "__main__":
+    main()

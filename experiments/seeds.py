@@ -1,0 +1,118 @@
+"""Train with one seed after another, and keep every epoch of each in `results/`.
+
+Usage: python -m experiments.seeds NAME [--seeds 1 2 3] [--data-root data] [--set FIELD=VALUE]
+
+NAME is a profile (quick, default, full), a recipe (baseline, fast), or a rival: `usual`
+and `usual_he`, our recipe in the usual loop with torch's or He's initial weights, up to
+20 epochs or until 99 % of the test digits are right. Seeds that `results/seeds_NAME.csv`
+holds already are skipped, so an interrupted run goes on. With --set, to try something,
+the epochs are shown and nothing is kept.
+"""
+
+import argparse
+import ast
+import csv
+import dataclasses
+import time
+from pathlib import Path
+
+from experiments.bench import machine
+from experiments.rivals import plain_accuracy, plain_epoch, usual_recipe
+from mnist_helpers import (
+    RECIPES,
+    MnistCNN,
+    TrainConfig,
+    fit,
+    load_mnist,
+    make_loaders,
+    pick_device,
+    profile_config,
+    seed_everything,
+)  # fmt: skip
+from mnist_helpers.history import FIELDS, EpochRecord
+from mnist_helpers.profiles import PROFILES
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+RIVALS = {"usual": "default", "usual_he": "he"}
+TARGET, MOST_EPOCHS = 0.99, 20
+COLUMNS = ("seed", *FIELDS, "machine")
+
+
+def train_ours(name, seed, options, changes):
+    """Return the epochs of the package under a profile's or a recipe's name."""
+    config = profile_config(name) if name in PROFILES else TrainConfig.recipe(name)
+    config = dataclasses.replace(
+        config, seed=seed, data_root=options.data_root, checkpoint_dir=None, **changes
+    )
+    limits = {"train_limit": config.train_limit, "test_limit": config.test_limit}
+    sets = load_mnist(config.data_root, allow_sample=False, seed=seed, **limits)
+    seed_everything(seed)
+    return list(fit(MnistCNN(), *make_loaders(*sets, config), config))
+
+
+def train_rival(name, seed, options):
+    """Return the epochs of rival (a), until it has reached the target."""
+    seed_everything(seed)
+    device = pick_device()
+    model, train, test, loss_fn, optimizer = usual_recipe(options.data_root, RIVALS[name], device)
+    records = []
+    for epoch in range(1, MOST_EPOCHS + 1):
+        started = time.perf_counter()
+        loss, accuracy = plain_epoch(model, train, loss_fn, optimizer, device)
+        trained = time.perf_counter()
+        tested = plain_accuracy(model, test, device)
+        seconds = trained - started, time.perf_counter() - trained
+        records.append(EpochRecord(epoch, 0.01, loss, accuracy, float("nan"), tested, *seconds))
+        print(
+            f"{name}, seed {seed}, epoch {epoch}: {tested:.2%} in {sum(seconds):.0f} s", flush=True
+        )
+        if tested >= TARGET:
+            break
+    return records
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=[*PROFILES, *RECIPES, *RIVALS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--data-root", type=Path, default=Path("data"))
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    options = parser.parse_args()
+    changes = dict(pair.split("=") for pair in options.set)
+    changes = {name: literal(value) for name, value in changes.items()}
+    page = RESULTS / f"seeds_{options.name}.csv"
+    done = set()
+    if page.is_file():
+        with page.open(encoding="utf-8", newline="") as file:
+            done = {int(row["seed"]) for row in csv.DictReader(file)}
+    for seed in options.seeds:
+        if changes:
+            print(*train_ours(options.name, seed, options, changes)[-1:])
+        elif seed not in done:
+            rival = options.name in RIVALS
+            train = train_rival if rival else lambda *these: train_ours(*these, {})
+            keep(page, seed, train(options.name, seed, options))
+
+
+def literal(text):
+    """Read 0.5, None or True as such, and other words as text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def keep(page, seed, records):
+    """Add a finished seed's epochs to the page, all at once."""
+    fresh = not page.is_file()
+    with page.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        where = machine(pick_device())
+        for record in records:
+            writer.writerow({"seed": seed, **dataclasses.asdict(record), "machine": where})
+
+
+if __name__ == "__main__":
+    main()
