@@ -4,13 +4,14 @@ PROFILE ?=
 BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test test-faults notebooks clean install-notebooks install-dev
+.PHONY: help run lab test test-faults bench notebooks clean install-notebooks install-dev
 
 help: ## list the targets
 	@echo "make run          train the CNN headless and draw its curves (PROFILE=quick|default|full)"
 	@echo "make lab          open the notebooks in JupyterLab"
 	@echo "make test         check everything: ruff, pytest, nbval"
 	@echo "make test-faults  kill a run 50 times, spoil 400 files, and see nothing lost"
+	@echo "make bench        time training against plainly written rivals"
 	@echo "make notebooks    execute the notebooks in place, to commit them (PROFILE=full)"
 	@echo "make clean        remove what these targets made; data and checkpoints stay"
 	@echo
@@ -36,6 +37,9 @@ test: install-dev
 
 test-faults: install-dev
 	@MNIST_FAULTS=long $(BIN)/python -m pytest -q -rP tests/test_faults.py
+
+bench: install-notebooks
+	@$(BIN)/python -m experiments.bench
 
 clean:
 	@$(PYTHON) tools/clean.py

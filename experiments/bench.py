@@ -56,9 +56,9 @@ def machine(device):
     ]
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
     name = (
-        f"{torch.get_num_threads()} threads, {platform.machine()} with {able[0] if able else '?'}"
+        f"{torch.get_num_threads()} threads of {platform.machine()} with {able[0] if able else '?'}"
     )
-    return f"{name}, limited to {limit}" if limit else name
+    return f"{name} limited to {limit}" if limit else name
 
 
 def timed(work, device):

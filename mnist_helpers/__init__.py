@@ -22,7 +22,7 @@ from mnist_helpers.history import EpochRecord, History
 from mnist_helpers.images import Prediction, predict, prepare
 from mnist_helpers.loop import Metrics, evaluate, train_one_epoch
 from mnist_helpers.model import GlobalAveragePool, MnistCNN
-from mnist_helpers.profiles import profile_config, resume_wanted
+from mnist_helpers.profiles import profile_config, promised_accuracy, results_folder, resume_wanted
 from mnist_helpers.runfolder import find_run
 from mnist_helpers.sample import write_sample
 from mnist_helpers.summary import describe
@@ -73,7 +73,9 @@ __all__ = [
     "predict",
     "prepare",
     "profile_config",
+    "promised_accuracy",
     "read_idx",
+    "results_folder",
     "resume_wanted",
     "save_checkpoint",
     "seed_everything",

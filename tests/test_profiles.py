@@ -1,9 +1,9 @@
 import pytest
 
 from mnist_helpers import profiles
-from mnist_helpers.config import TrainConfig
+from mnist_helpers.config import MNIST, SAMPLE, TrainConfig
 from mnist_helpers.errors import ConfigError
-from mnist_helpers.profiles import profile_config, resume_wanted
+from mnist_helpers.profiles import profile_config, promised_accuracy, resume_wanted
 
 
 @pytest.fixture
@@ -47,6 +47,21 @@ def test_another_build_folder_keeps_checks_and_runs_apart(project, tmp_path, mon
     monkeypatch.setenv("MNIST_BUILD_DIR", str(tmp_path / "build" / "nbval"))
     assert profile_config("quick").checkpoint_dir.as_posix() == "build/nbval/checkpoints"
     assert profile_config("default").checkpoint_dir.as_posix() == "model_checkpoints"
+
+
+def test_what_is_promised_was_measured_on_mnist_and_for_that_profile(
+    project, tmp_path, monkeypatch
+):
+    assert promised_accuracy(MNIST, "quick") is None  # nothing measured yet
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "ranges.json").write_text(
+        '{"quick": {"last": [0.9, 0.97], "seeds": 5}}'
+    )
+    assert promised_accuracy(MNIST, "quick") == (0.9, 0.97)
+    assert promised_accuracy(MNIST) is None
+    monkeypatch.setenv("MNIST_PROFILE", "quick")
+    assert promised_accuracy(MNIST) == (0.9, 0.97)
+    assert promised_accuracy(SAMPLE) is None
 
 
 def test_an_unknown_profile_is_named(monkeypatch):

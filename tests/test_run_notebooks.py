@@ -52,6 +52,15 @@ def test_what_cells_print_is_shown_as_it_comes_and_saved_as_its_last_line(
     assert "bar 2" in (runner.BUILD / "01_a.html").read_text("utf-8")
 
 
+def test_without_a_name_the_core_runs_and_in_place_all(runner, monkeypatch, capsys):
+    for name in ("01_a.ipynb", "04_b.ipynb", "07_c.ipynb"):
+        write(runner, name, "print('ran')")
+    assert run(runner, monkeypatch) == 0
+    assert sorted(p.name for p in runner.BUILD.glob("*.ipynb")) == ["01_a.ipynb", "04_b.ipynb"]
+    assert run(runner, monkeypatch, "--in-place") == 0
+    assert "=== 07_c.ipynb" in capsys.readouterr().out
+
+
 def test_a_cell_that_fails_is_shown_and_the_rest_not_run(runner, monkeypatch, capsys):
     write(runner, "01_a.ipynb", "1 / 0")
     write(runner, "02_b.ipynb", "print('never')")

@@ -2,11 +2,11 @@
 
 Usage: python tools/run_notebooks.py [--in-place] [NOTEBOOK ...]
 
-Without --in-place the executed notebooks and one HTML page each go to `build/`, and
-the notebooks themselves stay as they are. With it they are rewritten, to be
-committed; when such a run was interrupted, the next one leaves alone what it had
-finished, and its training goes on from the last checkpoint. MNIST_PROFILE chooses
-the profile.
+Without --in-place the executed notebooks (the four of the core, unless some are named)
+and one HTML page each go to `build/`, and the notebooks themselves stay as they are. With
+it all of them are rewritten, to be committed; when such a run was interrupted, the next
+one leaves alone what it had finished, and its training goes on from the last checkpoint.
+MNIST_PROFILE chooses the profile.
 """
 
 import argparse
@@ -138,9 +138,9 @@ def main():
     # Plots go into the page, whatever backend this terminal is set to.
     os.environ.pop("MPLBACKEND", None)
     BUILD.mkdir(exist_ok=True)
-    paths = [p.resolve() for p in options.notebooks] or sorted(
-        (PROJECT / "notebooks").glob("[0-9][0-9]_*.ipynb")
-    )
+    which = "[0-9][0-9]_*.ipynb" if options.in_place else "0[1-4]_*.ipynb"
+    paths = [p.resolve() for p in options.notebooks]
+    paths = paths or sorted((PROJECT / "notebooks").glob(which))
     if options.in_place:
         unfinished = Unfinished(profile)
         os.environ[RESUME_VARIABLE] = str(int(unfinished.is_resumed))

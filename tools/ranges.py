@@ -1,0 +1,59 @@
+"""Say between what an accuracy is to be expected, from the seeds in `results/`.
+
+Usage: python tools/ranges.py
+
+Reads `results/seeds_quick.csv` and `results/seeds_default.csv`, as `experiments/seeds.py`
+writes them, and writes `results/ranges.json`, for the notebooks' cells, and the same as
+words into `results/figures.json`, for their prose. A range is the mean of the last
+epoch's test accuracy, four standard deviations to either side, rounded outwards: chance
+leaves it about once in ten thousand runs.
+"""
+
+import csv
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+DEVIATIONS = 4
+FEWEST_SEEDS = 5
+STEPS = {"quick": 0.01, "default": 0.001}  # what each profile's range is rounded to
+
+
+def last_accuracies(page):
+    """Return the last epoch's test accuracy of each seed."""
+    with page.open(encoding="utf-8", newline="") as file:
+        return list({r["seed"]: float(r["test_accuracy"]) for r in csv.DictReader(file)}.values())
+
+
+def range_of(accuracies, step):
+    """Return the range to be promised, as two fractions."""
+    mean, reach = statistics.mean(accuracies), DEVIATIONS * statistics.stdev(accuracies)
+    low = math.floor((mean - reach) / step) * step
+    high = math.ceil((mean + reach) / step) * step
+    return round(max(low, 0.0), 4), round(min(high, 1.0), 4)
+
+
+def main():
+    ranges, page = {}, RESULTS / "figures.json"
+    figures = json.loads(page.read_text("utf-8")) if page.is_file() else {}
+    for name, step in STEPS.items():
+        seeds = RESULTS / f"seeds_{name}.csv"
+        accuracies = last_accuracies(seeds) if seeds.is_file() else []
+        if len(accuracies) < FEWEST_SEEDS:
+            print(f"{name}: {len(accuracies)} seeds are too few, {FEWEST_SEEDS} are needed")
+            continue
+        low, high = range_of(accuracies, step)
+        ranges[name] = {"last": [low, high], "seeds": len(accuracies)}
+        digits = 0 if step == 0.01 else 1
+        figures[f"range.{name}"] = f"{low * 100:.{digits}f} to {high * 100:.{digits}f} %"
+        figures[f"seeds.{name}"] = str(len(accuracies))
+    (RESULTS / "ranges.json").write_text(json.dumps(ranges, indent=1) + "\n", "utf-8")
+    page.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
