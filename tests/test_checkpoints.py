@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from mnist_helpers import checkpoints
-from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
+from mnist_helpers.checkpoints import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_VALUES,
+    _check_size,
+    digest,
+    load_checkpoint,
+    save_checkpoint,
+)
 from mnist_helpers.errors import CheckpointError
 from mnist_helpers.runfolder import epoch_checkpoints, move_to_previous
 from mnist_helpers.state import random_states, restore_random_states
@@ -174,3 +182,36 @@ def test_random_states_come_back_through_a_file(tmp_path):
     expected = draw()
     restore_random_states(load_checkpoint(path)["random_states"])
     assert draw() == expected
+
+
+def nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [nested(MAX_DEPTH), [0] * (MAX_VALUES - 1), torch.zeros(MAX_BYTES, dtype=torch.uint8)],
+)
+def test_what_is_just_not_too_much_is_taken(harmless):
+    _check_size(harmless)
+
+
+@pytest.mark.parametrize(
+    "harmful",
+    [
+        nested(MAX_DEPTH + 1),
+        {"a": nested(MAX_DEPTH)},
+        [0] * MAX_VALUES,
+        {"a": [0] * MAX_VALUES},
+        torch.zeros(MAX_BYTES + 1, dtype=torch.uint8),
+        [torch.zeros(MAX_BYTES // 2 + 1, dtype=torch.uint8)] * 2,
+        torch.zeros(2, device="meta"),
+        torch.zeros(2).to_sparse(),
+    ],
+)
+def test_what_is_too_much_to_look_at_is_refused(harmful):
+    with pytest.raises(ValueError, match=r"too many values|not dense"):
+        _check_size(harmful)

@@ -60,6 +60,14 @@ def test_a_part_keeps_each_class_share_to_within_one(limit):
     assert (abs(share - limit * np.array([0.5, 0.3, 0.2])) <= 1).all()
 
 
+def test_a_part_is_the_same_on_every_machine():
+    labels = np.repeat([0, 1, 2], [5, 3, 2])
+    assert stratified(labels, 4, seed=1).tolist() == FROZEN_PART
+
+
+FROZEN_PART = [0, 1, 6, 9]
+
+
 def test_a_part_depends_on_the_seed():
     labels = np.arange(1000) % 10
     assert stratified(labels, 50, 1).tolist() == stratified(labels, 50, 1).tolist()

@@ -122,3 +122,10 @@ def test_parameters_of_layers_without_a_row_count():
     network = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4))
     assert describe(network).parameters == 36 + 8
     assert len(describe(network).layers) == 1
+
+
+def test_a_view_that_is_no_square_is_written_by_both_sides():
+    network = nn.Sequential(nn.Conv2d(1, 2, (3, 5), stride=(1, 2)))
+    (layer,) = describe(network).layers
+    assert (layer.receptive_field, layer.stride) == ((3, 5), (1, 2))
+    assert "3x5" in str(describe(network)) and "1x2" in str(describe(network))

@@ -3,6 +3,7 @@ import dataclasses
 import math
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from mnist_helpers import run, update
 from mnist_helpers.batches import make_loaders
-from mnist_helpers.checkpoints import digest, load_checkpoint
+from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
 from mnist_helpers.config import SAMPLE, TrainConfig, seed_everything
 from mnist_helpers.data import DigitDataset
 from mnist_helpers.errors import CheckpointError, InputError, TrainingError
@@ -124,8 +125,9 @@ def test_evaluate_means_over_samples_and_changes_nothing(loaders):
 
 
 def test_fit_learns_and_records_each_epoch(loaders, config):
-    seen = []
+    seen, started = [], time.perf_counter()
     history = fit(make_linear(), *loaders, config, on_epoch_end=seen.append)
+    assert sum(r.train_seconds + r.test_seconds for r in history) < time.perf_counter() - started
     assert [r.epoch for r in history] == [1, 2, 3] and list(history) == seen
     assert all(r.lr == 0.001 and r.train_seconds > 0 and r.test_seconds > 0 for r in history)
     assert history[2].train_loss < history[0].train_loss
@@ -243,6 +245,35 @@ def test_another_configuration_is_refused_by_the_fields_that_differ(loaders, con
         fit(make_linear(), *loaders, other, resume_from=config.checkpoint_dir)
 
 
+@pytest.mark.parametrize("buffer", [torch.full((10, 784), math.nan), torch.zeros(784, 10)])
+def test_a_momentum_that_does_not_fit_is_refused(loaders, config, buffer):
+    fit(make_linear(), *loaders, dataclasses.replace(config, epochs=1))
+    path = config.checkpoint_dir / "mnist_model_epoch_1.pth"
+    checkpoint = load_checkpoint(path)
+    checkpoint["optimizer_state_dict"]["state"][0]["momentum_buffer"] = buffer
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(CheckpointError, match=r"another optimizer: a momentum of shape"):
+        fit(make_linear(), *loaders, config, resume_from=path)
+
+
+def test_a_best_checkpoint_that_cannot_be_mended_is_said_to_be_lost(
+    loaders, config, capsys, monkeypatch
+):
+    real, accuracies = run.evaluate, iter([0.9, 0.5, 0.5, 0.5])
+    monkeypatch.setattr(run, "evaluate", lambda *a: real(*a)._replace(accuracy=next(accuracies)))
+    fit(make_linear(), *loaders, config)
+    (config.checkpoint_dir / "best_mnist_model.pth").unlink()
+    (config.checkpoint_dir / "mnist_model_epoch_1.pth").unlink()
+    longer = dataclasses.replace(config, epochs=4)
+    assert len(fit(make_linear(), *loaders, longer, resume_from=config.checkpoint_dir)) == 4
+    assert "The best checkpoint, of epoch 1, is lost" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_there_is_named(loaders, config, tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone does not exist; name a checkpoint"):
+        fit(make_linear(), *loaders, config, resume_from=tmp_path / "gone")
+
+
 def test_other_data_and_another_network_are_refused(loaders, config):
     fit(make_linear(), *loaders, dataclasses.replace(config, epochs=1))
     with pytest.raises(CheckpointError, match="holds another network"):
@@ -253,7 +284,6 @@ def test_other_data_and_another_network_are_refused(loaders, config):
 
 
 def test_a_checkpoint_without_its_run_is_refused(loaders, config, tmp_path):
-    from mnist_helpers.checkpoints import save_checkpoint
     from tests.test_checkpoints import example
 
     path = save_checkpoint(tmp_path / "c.pth", example())
