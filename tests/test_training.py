@@ -269,6 +269,23 @@ def test_a_best_checkpoint_that_cannot_be_mended_is_said_to_be_lost(
     assert "The best checkpoint, of epoch 1, is lost" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_from_another_folder_into_its_own(loaders, config, tmp_path):
+    fit(make_linear(), *loaders, dataclasses.replace(config, epochs=2))
+    own = dataclasses.replace(config, checkpoint_dir=tmp_path / "own")
+    assert len(fit(make_linear(), *loaders, own, resume_from=config.checkpoint_dir)) == 3
+    names = {path.name for path in own.checkpoint_dir.iterdir()}
+    assert names == {"best_mnist_model.pth", "mnist_model_epoch_3.pth"}
+
+
+def test_a_best_checkpoint_of_another_run_is_replaced(loaders, config):
+    fit(make_linear(), *loaders, config)
+    path = config.checkpoint_dir / "best_mnist_model.pth"
+    best = load_checkpoint(path)
+    save_checkpoint(path, best | {"run_id": "another", "epoch": 77})
+    fit(make_linear(), *loaders, config, resume_from=config.checkpoint_dir)
+    assert digest(load_checkpoint(path)) == digest(best)
+
+
 def test_a_folder_that_is_not_there_is_named(loaders, config, tmp_path):
     with pytest.raises(CheckpointError, match=r"gone does not exist; name a checkpoint"):
         fit(make_linear(), *loaders, config, resume_from=tmp_path / "gone")
