@@ -19,7 +19,6 @@ from mnist_helpers.errors import (
 from mnist_helpers.files import read_idx
 from mnist_helpers.hardware import pick_device, pick_precision
 from mnist_helpers.history import EpochRecord, History
-from mnist_helpers.images import Prediction, predict, prepare
 from mnist_helpers.loop import Metrics, evaluate, train_one_epoch
 from mnist_helpers.model import GlobalAveragePool, MnistCNN
 from mnist_helpers.profiles import profile_config, promised_accuracy, results_folder, resume_wanted
@@ -28,13 +27,16 @@ from mnist_helpers.sample import write_sample
 from mnist_helpers.summary import describe
 from mnist_helpers.training import fit
 
-_PLOTS = (
-    "confusion_matrix",
-    "plot_architecture",
-    "plot_confusion",
-    "plot_digits",
-    "plot_history",
-)
+_LAZY = {  # what is slow to load, and not needed to train
+    "confusion_matrix": "plots",
+    "plot_architecture": "plots",
+    "plot_confusion": "plots",
+    "plot_digits": "plots",
+    "plot_history": "plots",
+    "Prediction": "images",
+    "predict": "images",
+    "prepare": "images",
+}
 
 __all__ = [
     "RECIPES",
@@ -86,7 +88,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the plots when the first of them is asked for: matplotlib is slow to load."""
-    if name in _PLOTS:
-        return getattr(importlib.import_module("mnist_helpers.plots"), name)
+    """Import plots and pictures when they are asked for: matplotlib is slow to load."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"mnist_helpers.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mnist_helpers.errors import DataError
 from mnist_helpers.files import FILES, SAMPLE_FOLDER, DataFile, file_hash, is_whole, raw_folder
-from mnist_helpers.mirrors import MIRROR_VARIABLE, fetch, mirrors, probe
 from mnist_helpers.progress import announce
 from mnist_helpers.sample import write_sample
 
@@ -51,7 +50,7 @@ def download_mnist(root: str | Path = "data", *, allow_sample: bool = True) -> P
         if not allow_sample:
             raise DataError(
                 f"{_lacking(root)} and no mirror has MNIST:\n{tried}\nConnect to the "
-                f"internet, or set {MIRROR_VARIABLE} to a URL or folder that holds the files."
+                "internet, or set MNIST_MIRROR to a URL or folder that holds the files."
             )
         announce(f"No mirror has MNIST:\n{tried}")
         return write_sample(root / SAMPLE_FOLDER)
@@ -73,6 +72,9 @@ def _complete(folder: Path) -> dict[str, str] | None:
     if not missing:
         announce("MNIST is there already, and every checksum fits.")
         return None
+    # Here, not above: what speaks to servers is slow to load, and rarely needed.
+    from mnist_helpers.mirrors import mirrors, probe
+
     folder.mkdir(parents=True, exist_ok=True)
     packed_on_disk = [file for file in missing if _unpack(folder, file)]
     missing = [file for file in missing if file not in packed_on_disk]
@@ -97,6 +99,8 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _from_any_mirror(folder: Path, file: DataFile, reasons: dict[str, str]) -> bool:
     """Fetch and unpack one file; note in `reasons` each mirror that fails from now on."""
+    from mnist_helpers.mirrors import fetch, mirrors
+
     for mirror in mirrors():
         if mirror in reasons:
             continue
