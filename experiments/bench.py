@@ -1,6 +1,6 @@
 """How fast training is, against rivals in the same minutes: pairs, interleaved.
 
-Usage: make bench, or python experiments/bench.py [--data-root data] [--pairs 7]
+Usage: make bench, or python -m experiments.bench [--data-root data] [--pairs 7]
 
 Each round times the package and each rival over the same number of images, in turn, so
 that whatever else the machine does meets all of them; the first round only warms up.
@@ -33,6 +33,7 @@ from mnist_helpers import (
 )  # fmt: skip
 from mnist_helpers.hardware import MEMORY_FORMATS, PRECISIONS
 from mnist_helpers.progress import close_bar, open_bar
+from mnist_helpers.update import Update
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks.jsonl"
 # Forward 2 * 52,159,872 operations; backward twice that, less the first layer's images.
@@ -65,8 +66,8 @@ def timed(work, device):
     """Return the seconds that `work()` takes, the device's included."""
     started = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - started
 
 
@@ -76,13 +77,13 @@ def ours(options, config):
     train_loader, _ = make_loaders(train_set, test_set, config)
     device = torch.device(config.device)
     model = MnistCNN().to(device, memory_format=MEMORY_FORMATS[config.memory_format])
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+    update = Update(model, config, len(train_loader))
 
     def epoch():
         bar = open_bar("bench", len(train_loader))
         train_one_epoch(
-            model, train_loader, nn.CrossEntropyLoss(), optimizer, device, bar,
-            precision=config.precision,
+            model, train_loader, nn.CrossEntropyLoss(), update.optimizer, device, bar,
+            precision=config.precision, scaler=update.scaler,
         )  # fmt: skip
         bar.close()
 
@@ -93,7 +94,7 @@ def rival(make, options, config):
     """Return a rival's epoch, on the same number of images."""
     device = torch.device(config.device)
     model, train, _, loss_fn, optimizer = make(
-        options.data_root, device=device, count=options.images
+        options.data_root, device=device, count=options.images, batch_size=config.batch_size
     )
     return lambda: plain_epoch(model, train, loss_fn, optimizer, device)
 

@@ -88,10 +88,10 @@ def usual_recipe(root, init="default", device="cpu", count=None, batch_size=64):
     return model, train, test, nn.CrossEntropyLoss(), optimizer
 
 
-def basic_example(root, device="cpu", count=None):
+def basic_example(root, device="cpu", count=None, batch_size=64):
     """Rival (b): network, loss and optimizer of PyTorch's basic example."""
     model = BasicExample().to(device)
-    train = DataLoader(plain_data(root, True, count), 64, shuffle=True)
+    train = DataLoader(plain_data(root, True, count), batch_size, shuffle=True)
     test = DataLoader(plain_data(root, False), 1000)
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
     return model, train, test, nn.NLLLoss(), optimizer

@@ -15,6 +15,7 @@ from mnist_helpers.errors import (
     InputError,
     MnistHelpersError,
     TrainingError,
+    WorkerError,
 )
 from mnist_helpers.files import read_idx
 from mnist_helpers.hardware import pick_device, pick_precision
@@ -56,6 +57,7 @@ __all__ = [
     "Prediction",
     "TrainConfig",
     "TrainingError",
+    "WorkerError",
     "confusion_matrix",
     "describe",
     "digest",

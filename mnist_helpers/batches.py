@@ -72,10 +72,6 @@ class MemoryLoader:
     share
         Of the current batch, what part this process has.
 
-    Raises
-    ------
-    ConfigError
-        A batch is smaller than the number of processes.
     """
 
     def __init__(
@@ -85,13 +81,6 @@ class MemoryLoader:
         sampler: Sampler[int] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        smallest = len(dataset) % batch_size or batch_size
-        if smallest < workers.count() and len(dataset):
-            raise ConfigError(
-                f"{len(dataset):,} images in batches of {batch_size} leave {smallest} for the "
-                f"smallest batch, too few for {workers.count()} processes; choose another batch "
-                "size"
-            )
         self.dataset = dataset
         self.batch_size = batch_size
         self.sampler = SequentialSampler(dataset) if sampler is None else sampler
@@ -104,12 +93,15 @@ class MemoryLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = self._hold()
+        # A DataLoader draws a number here; so must we, for dropout to meet the same ones.
+        torch.empty((), dtype=torch.int64).random_()
         order = torch.tensor(list(self.sampler), dtype=torch.int64, device=self.device)
         rank, count = workers.rank(), workers.count()
         for batch in order.split(self.batch_size) if len(order) else ():
             own = batch[rank::count]
             self.share.value = len(own) / len(batch)
-            yield images[own], labels[own]
+            if len(own):  # in testing a process may have nothing to do
+                yield images[own], labels[own]
 
     def _hold(self) -> tuple[Tensor, Tensor]:
         if self._held is None:
@@ -139,19 +131,36 @@ def make_loaders(
     tuple of two loaders
         The training loader (call `loader.sampler.set_epoch(epoch)` before each epoch)
         and the test loader, which keeps the order of the files.
+
+    Raises
+    ------
+    ConfigError
+        Several processes are to share batches that are not in memory, or too small.
     """
     config = (config or TrainConfig()).resolved()
     on_cpu = torch.device(config.device).type == "cpu"
     test_batch_size = CPU_TEST_BATCH_SIZE if on_cpu else GPU_TEST_BATCH_SIZE
     sampler = EpochSampler(len(train_set), config.seed)
+    if workers.count() > 1:
+        _check_shares(len(train_set), config)
     if config.in_memory:
         return (
             MemoryLoader(train_set, config.batch_size, sampler, config.device),
             MemoryLoader(test_set, test_batch_size, device=config.device),
         )
-    if workers.count() > 1:
-        raise ConfigError("several processes share batches that are in memory: set in_memory")
     return (
         DataLoader(train_set, batch_size=config.batch_size, sampler=sampler),
         DataLoader(test_set, batch_size=test_batch_size),
     )
+
+
+def _check_shares(size: int, config: TrainConfig) -> None:
+    """Refuse batches of which a process would get nothing: all must take every step."""
+    if not config.in_memory:
+        raise ConfigError("several processes share batches that are in memory: set in_memory")
+    smallest = size % config.batch_size or config.batch_size
+    if size and smallest < workers.count():
+        raise ConfigError(
+            f"{size:,} images in batches of {config.batch_size} leave {smallest} for the smallest "
+            f"batch, too few for {workers.count()} processes; choose another batch size"
+        )

@@ -24,7 +24,7 @@ def check_batch(loader: Loader, which: str) -> None:
     InputError
         It gives something else; the message says what.
     """
-    with torch.random.fork_rng():  # starting a loader draws a random number
+    with torch.random.fork_rng(devices=[]):  # starting a loader draws a random number
         batch = next(iter(loader), None)
     if batch is None:
         raise InputError(f"the {which} loader is empty; give it at least one image")

@@ -20,7 +20,14 @@ from mnist_helpers.checkpoints import load_checkpoint
 from mnist_helpers.config import MNIST, TrainConfig, seed_everything
 from mnist_helpers.data import load_mnist
 from mnist_helpers.download import download_mnist
-from mnist_helpers.errors import ConfigError, InputError, MnistHelpersError
+from mnist_helpers.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    MnistHelpersError,
+    TrainingError,
+    WorkerError,
+)  # fmt: skip
 from mnist_helpers.hardware import pick_device
 from mnist_helpers.history import History
 from mnist_helpers.images import predict, prepare
@@ -63,12 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MnistHelpersError, OSError, KeyboardInterrupt) as error:
         if options.debug:
             raise
-        # What every process meets, one of them says.
-        if workers.is_first() or not isinstance(error, ConfigError | KeyboardInterrupt):
+        if workers.is_first() or not _is_met_by_all(error):
             print(f"mnist-helpers: {str(error) or 'stopped'}", file=sys.stderr)
         if isinstance(error, KeyboardInterrupt):
             return INTERRUPTED
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def _is_met_by_all(error: BaseException) -> bool:
+    """Tell whether each of several processes meets this error, so that one may say it."""
+    common = ConfigError | CheckpointError | TrainingError | KeyboardInterrupt
+    return isinstance(error, common) and not isinstance(error, WorkerError)
 
 
 def _load(options: argparse.Namespace, config: TrainConfig):  # noqa: ANN202

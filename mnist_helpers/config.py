@@ -37,10 +37,9 @@ FREE_ON_RESUME = frozenset({"epochs", "data_root", "checkpoint_dir", "in_memory"
 # it does not name had their defaults.
 BEFORE = {"precision": "float32", "memory_format": "channels_last"}
 
-# `baseline` is the textbook's. `fast` reaches as much in one epoch: smaller steps and more
-# of them, a learning rate that rises and falls, and weights averaged on the way. The rates
-# were found by trial (results/), the parts are those of Leslie Smith,
-# https://arxiv.org/abs/1708.07120, and of Polyak and Juditsky.
+# `baseline` is the textbook's. `fast` is made for one epoch: smaller batches and so more
+# steps, a learning rate that rises and falls (Smith and Topin, https://arxiv.org/abs/1708.07120)
+# and weights averaged on the way. Its numbers were found by trial, on this network.
 RECIPES: dict[str, dict[str, Any]] = {
     "baseline": {},
     "fast": {
@@ -97,7 +96,7 @@ class TrainConfig:
         Test and keep weights averaged over the steps, the older ones fading by this
         factor a step; from 0 (no average) to below 1.
     precision
-        "float32", "bfloat16" or, on a GPU, "float16" in the network's products while it
+        "float32", "bfloat16" or, on an NVIDIA GPU, "float16" in the network's products while it
         learns; "auto" lets the hardware decide. Weights and testing are always float32.
     memory_format
         "channels_last", "contiguous" or "auto".

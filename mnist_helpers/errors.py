@@ -23,3 +23,7 @@ class CheckpointError(MnistHelpersError):
 
 class TrainingError(MnistHelpersError):
     """Training went wrong: the loss is no longer a number, for instance."""
+
+
+class WorkerError(TrainingError):
+    """One of several processes has ended, and the others cannot go on."""

@@ -6,6 +6,7 @@ import time
 import torch
 from torch import nn
 
+from mnist_helpers import workers
 from mnist_helpers.batches import Loader
 from mnist_helpers.loop import LossFn, lower_precision
 
@@ -19,7 +20,8 @@ def estimate_seconds(
     precision: str,
 ) -> float:
     """Time three steps on a copy of the model, and reckon an epoch from them."""
-    with torch.random.fork_rng():  # a loader draws random numbers, and so does dropout
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # a loader draws random numbers, and so does dropout
         images, labels = next(iter(train_loader))
         images, labels = images.to(device), labels.to(device)
         model = copy.deepcopy(model).train()
@@ -32,6 +34,7 @@ def estimate_seconds(
             if device.type != "cpu":
                 torch.accelerator.synchronize(device)  # its work is only queued
     step_seconds = (time.perf_counter() - started) / 2
-    # Testing goes forward only: about a third of the work.
-    testing = step_seconds / 3 * len(test_loader.dataset) / train_loader.batch_size
+    # Testing goes forward only: about a third of the work, where the precision is the same.
+    batch = len(labels) * workers.count()
+    testing = step_seconds / 3 * len(test_loader.dataset) / batch
     return step_seconds * len(train_loader) + testing

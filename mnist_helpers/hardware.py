@@ -53,10 +53,12 @@ def pick_precision(name: str, device: torch.device) -> str:
     Raises
     ------
     ConfigError
-        float16 is asked for on a CPU, whose gradients would vanish in it.
+        float16 is asked for anywhere but on an NVIDIA GPU: nothing scales its gradients.
     """
-    if name == "float16" and device.type == "cpu":
-        raise ConfigError("float16 is for GPUs; on a CPU use 'bfloat16', 'float32' or 'auto'")
+    if name == "float16" and device.type != "cuda":
+        raise ConfigError(
+            f"float16 is for NVIDIA GPUs; on {device.type} use 'bfloat16', 'float32' or 'auto'"
+        )
     if name != "auto":
         return name
     if device.type == "cuda":

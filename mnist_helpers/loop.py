@@ -50,6 +50,7 @@ class RunningMetrics:
         if workers.count() > 1:
             count = torch.tensor([self.count], device=self.sums.device)
             workers.total(self.sums)
+            workers.least(self.first_bad)
             self.count = int(workers.total(count))
 
     def mean(self) -> Metrics:

@@ -16,7 +16,7 @@ from mnist_helpers.batches import Loader
 from mnist_helpers.checkpoints import load_checkpoint, save_checkpoint
 from mnist_helpers.checks import check_batch
 from mnist_helpers.config import MNIST, TrainConfig
-from mnist_helpers.errors import CheckpointError, DataError
+from mnist_helpers.errors import CheckpointError, ConfigError, DataError
 from mnist_helpers.estimate import estimate_seconds
 from mnist_helpers.hardware import MEMORY_FORMATS
 from mnist_helpers.history import EpochRecord, History
@@ -57,7 +57,9 @@ class Run:
         self.train_loader, self.test_loader = train_loader, test_loader
         self.loss_fn = nn.CrossEntropyLoss()
         self.update = Update(self.model, config, len(train_loader))
-        share = getattr(train_loader, "share", workers.Share())
+        share = getattr(train_loader, "share", None)
+        if workers.count() > 1 and share is None:
+            raise ConfigError("several processes need the loaders of make_loaders: use them")
         self.working_model = workers.together(self.model, share)  # all processes' at once
         self.history = History(source=getattr(train_loader.dataset, "source", MNIST))
         self.run_id = uuid.uuid4().hex
@@ -66,6 +68,7 @@ class Run:
             "test_size": len(test_loader.dataset),
             "batch_size": train_loader.batch_size,
             "order_seed": getattr(train_loader.sampler, "seed", None),
+            "processes": workers.count(),  # they add up in another order
         }
 
     def start(self, resume_from: str | Path | None) -> None:
@@ -75,6 +78,10 @@ class Run:
         if writes:
             make_ready(folder)
         found = None if resume_from is None else self._find(Path(resume_from))
+        if not workers.agree(found and (found[1]["epoch"], found[1].get("run_id"))):
+            raise CheckpointError(
+                f"the processes do not see the same checkpoints in {resume_from}; share a folder"
+            )
         if found is not None:
             self._take_up(*found)
         elif resume_from is not None:
@@ -120,8 +127,9 @@ class Run:
         differences = self.config.differences(checkpoint["config"])
         if checkpoint["data"] != self.history.source:
             differences.append(f"data: {checkpoint['data']!r} then, {self.history.source!r} now")
-        if checkpoint["loaders"] != self.loaders:
-            differences.append(f"loaders: {checkpoint['loaders']} then, {self.loaders} now")
+        loaders = checkpoint["loaders"]
+        if loaders != self.loaders and loaders != _before_processes(self.loaders):
+            differences.append(f"loaders: {loaders} then, {self.loaders} now")
         if differences:
             raise CheckpointError(
                 f"{path} comes from another configuration ({'; '.join(differences)}): "
@@ -146,7 +154,7 @@ class Run:
         """Write the best checkpoint again, from its epoch's, where it is gone or damaged."""
         best, epoch = self.config.checkpoint_dir / BEST_NAME, self.history.best.epoch
         with contextlib.suppress(CheckpointError):
-            if load_checkpoint(best)["run_id"] == self.run_id:
+            if load_checkpoint(best).get("run_id") == self.run_id:
                 return
         try:
             save_checkpoint(best, load_checkpoint(folder / epoch_name(epoch)))
@@ -231,6 +239,12 @@ class Run:
             return "No checkpoint was saved."
         last = self.config.checkpoint_dir / epoch_name(len(self.history))
         return f"The last checkpoint is {last}."
+
+
+def _before_processes(loaders: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what an older checkpoint says of the loaders of one process."""
+    one = loaders["processes"] == 1
+    return {k: v for k, v in loaders.items() if k != "processes"} if one else None
 
 
 def _history_in(path: Path, checkpoint: dict[str, Any]) -> History:

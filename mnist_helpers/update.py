@@ -1,5 +1,6 @@
 """What moves the weights of a run: optimizer, learning rate over time, average."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnist_helpers.checkpoints import WEIGHTS
 from mnist_helpers.config import TrainConfig
@@ -50,28 +51,40 @@ class Update:
         )
         self.steps = steps
         self.scheduler = _one_cycle(self.optimizer, config, steps)
-        self.average = None
-        if config.average:
-            average = get_ema_multi_avg_fn(config.average)
-            self.average = AveragedModel(model, multi_avg_fn=average)
+        # Not PyTorch's AveragedModel: it keeps its count on the CPU, and waits for a GPU to
+        # be told of it at every step. The arithmetic is PyTorch's.
+        self.average = copy.deepcopy(model) if config.average else None
+        self._fade = get_ema_multi_avg_fn(config.average)
+        self._has_begun = False
         device = torch.device(config.device)
         self.scaler = GradScaler(device.type, enabled=config.precision == "float16")
 
     @property
     def tested(self) -> nn.Module:
         """The model to test and to keep: the averaged one, where there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else self.average
 
     def after_step(self) -> None:
         """Move the learning rate and the average, after each step of the optimizer."""
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self._move_average()
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        old, new = list(self.average.parameters()), list(self.model.parameters())
+        if self._has_begun:
+            self._fade(old, new, None)  # how many were averaged makes no difference
+        else:
+            torch._foreach_copy_(old, new)
+            self._has_begun = True
+        for ours, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            ours.copy_(theirs)
 
     def finish(self) -> None:
         """Leave in the model the weights that were tested."""
-        if self.average is not None and self.average.n_averaged:
+        if self.average is not None and self._has_begun:
             self.model.load_state_dict(self.tested.state_dict())
 
     def state(self) -> dict[str, Any]:
@@ -99,7 +112,7 @@ class Update:
             if not isinstance(checkpoint.get(TRAINED), Mapping):
                 raise CheckpointError(f"{path} lacks {TRAINED}: a run cannot go on from it")
             load_weights(self.model, {"model_state_dict": checkpoint[TRAINED]}, path)
-            self.average.n_averaged.fill_(1)  # of the number only "not the first" matters
+            self._has_begun = True
         if self.scheduler is not None:
             done = self.steps * checkpoint["epoch"]
             self.scheduler.load_state_dict({"last_epoch": done - 1, "_step_count": done + 1})

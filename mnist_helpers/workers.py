@@ -3,12 +3,13 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mnist_helpers.errors import TrainingError
+from mnist_helpers.errors import ConfigError, WorkerError
 
 
 def rank() -> int:
@@ -39,27 +40,56 @@ def joined(device: torch.device) -> Iterator[torch.device]:
 
     Raises
     ------
-    TrainingError
+    ConfigError
+        This machine cannot do it: too few GPUs, or an engine that is not there.
+    WorkerError
         Another process has ended, and this one cannot go on without it.
     """
     if launched() == 1:
         yield device
         return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    device = _own_device(device)
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise WorkerError(f"the processes did not find each other: {_short(error)}") from error
     try:
         yield device
-    except RuntimeError as error:  # what the collectives raise, and nothing else of ours is
-        if isinstance(error, torch.OutOfMemoryError):
+    except RuntimeError as error:
+        if not _is_of_the_engine(error):
             raise
-        raise TrainingError(
+        raise WorkerError(
             f"process {rank()} of {count()} lost contact with the others, one of which has "
-            f"ended: start again with --resume ({str(error).splitlines()[0][:80]})"
+            f"ended: mend what ended it, and start again with --resume ({_short(error)})"
         ) from error
     finally:
         distributed.destroy_process_group()
+
+
+def _own_device(device: torch.device) -> torch.device:
+    """Return the device of this one of several processes."""
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda" or not distributed.is_nccl_available():
+        raise ConfigError(f"several processes cannot share {device.type} here; use --device cpu")
+    number = int(os.environ["LOCAL_RANK"])
+    if number >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes need as many GPUs, and there are "
+            f"{torch.cuda.device_count()}; start fewer"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _is_of_the_engine(error: RuntimeError) -> bool:
+    """Tell an error of a collective from every other one; gloo's are plain RuntimeErrors."""
+    known = ("gloo", "closed by peer", "NCCL", "reset by peer", "Broken pipe", "process group")
+    return isinstance(error, distributed.DistError) or any(k in str(error) for k in known)
+
+
+def _short(error: Exception) -> str:
+    return str(error).splitlines()[0][:80] if str(error) else type(error).__name__
 
 
 @contextlib.contextmanager
@@ -70,6 +100,22 @@ def first_alone() -> Iterator[None]:
     yield
     if rank() == 0 and count() > 1:
         distributed.barrier()
+
+
+def agree(value: Any) -> bool:
+    """Tell whether every process holds the same value."""
+    if count() == 1:
+        return True
+    values = [None] * count()
+    distributed.all_gather_object(values, value)
+    return all(other == value for other in values)
+
+
+def least(value: Tensor) -> Tensor:
+    """Take, in place, the least of what each process holds."""
+    if count() > 1:
+        distributed.all_reduce(value, op=distributed.ReduceOp.MIN)
+    return value
 
 
 def total(sums: Tensor) -> Tensor:

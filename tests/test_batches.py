@@ -73,10 +73,21 @@ def rows(image):
 
 def test_a_batch_too_small_for_the_processes_is_refused(monkeypatch):
     monkeypatch.setattr(workers, "count", lambda: 2)
+    config = TrainConfig(batch_size=10, device="cpu")
     message = r"101 images in batches of 10 leave 1 for the smallest batch, too few for 2 processes"
     with pytest.raises(ConfigError, match=message):
-        MemoryLoader(make_digits(101), 10)
-    MemoryLoader(make_digits(102), 10)
+        make_loaders(make_digits(101), make_digits(20), config)
+    make_loaders(make_digits(102), make_digits(251), config)  # a test batch may be of one
+
+
+def test_dropout_meets_the_same_numbers_with_both_loaders():
+    drawn = []
+    for in_memory in (True, False):
+        config = TrainConfig(device="cpu", in_memory=in_memory)
+        train_loader, _ = make_loaders(make_digits(130), make_digits(20), config)
+        torch.manual_seed(1)
+        drawn.append([torch.rand(1).item() for _ in (1, 2) for _ in train_loader])
+    assert drawn[0] == drawn[1] and len(drawn[0]) == 6
 
 
 def test_processes_want_their_batches_in_memory(monkeypatch):

@@ -62,9 +62,11 @@ def test_auto_asks_a_gpu_for_its_generation(monkeypatch, major, expected):
     assert pick_precision("auto", CUDA) == expected
 
 
-def test_float16_on_a_cpu_is_refused():
-    with pytest.raises(ConfigError, match="float16 is for GPUs; on a CPU use 'bfloat16'"):
-        pick_precision("float16", CPU)
+@pytest.mark.parametrize("device", [CPU, MPS])
+def test_float16_is_for_gpus_that_scale_its_gradients(device):
+    with pytest.raises(ConfigError, match=f"NVIDIA GPUs; on {device.type} use 'bfloat16'"):
+        pick_precision("float16", device)
+    assert pick_precision("float16", CUDA) == "float16"
 
 
 def test_the_memory_format_follows_the_device():

@@ -1,5 +1,6 @@
 """Two real processes, started by torchrun, against one."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,9 +12,12 @@ import pytest
 import torch
 
 from mnist_helpers import workers
+from mnist_helpers.batches import make_loaders
 from mnist_helpers.checkpoints import load_checkpoint
 from mnist_helpers.cli import main
-from mnist_helpers.errors import TrainingError
+from mnist_helpers.errors import ConfigError, WorkerError
+from mnist_helpers.training import fit
+from tests.conftest import make_digits, make_linear
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # 43 images in batches of 10: the last one is of 3, two for one process and one for the other.
@@ -122,15 +126,48 @@ def test_alone_nothing_is_joined(monkeypatch):
     assert workers.together(model, workers.Share()) is model
 
 
-def test_several_errors_of_the_engine_become_one_of_ours(monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
+@pytest.fixture
+def launched(monkeypatch):
+    """Pretend to be the second of two processes that have found each other."""
+    settings = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
+    for name, value in (settings | {"LOCAL_WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: None)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+
+
+def test_an_error_of_the_engine_becomes_one_of_ours_and_others_stay(launched):
     assert not workers.is_first()
     with (
-        pytest.raises(TrainingError, match=r"lost contact.*--resume \(Connection closed"),
+        pytest.raises(WorkerError, match=r"lost contact.*--resume \(Connection closed"),
         workers.joined(torch.device("cpu")),
     ):
-        raise RuntimeError("Connection closed by peer")
+        raise RuntimeError("Connection closed by peer\nand so on")
+    with pytest.raises(RuntimeError, match="sizes differ"), workers.joined(torch.device("cpu")):
+        raise RuntimeError("sizes differ")
+
+
+def test_processes_that_do_not_find_each_other_are_told(launched, monkeypatch):
+    def fail(backend):
+        raise RuntimeError("address already in use")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", fail)
+    with pytest.raises(WorkerError, match="did not find each other: address"):
+        workers.joined(torch.device("cpu")).__enter__()
+
+
+def test_devices_that_processes_cannot_share_are_refused(launched, monkeypatch):
+    with pytest.raises(ConfigError, match="cannot share mps here; use --device cpu"):
+        workers.joined(torch.device("mps")).__enter__()
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="2 processes need as many GPUs, and there are 1"):
+        workers.joined(torch.device("cuda")).__enter__()
+
+
+def test_loaders_that_do_not_share_are_refused(monkeypatch, config):
+    digits = make_digits(20)
+    loaders = make_loaders(digits, digits, dataclasses.replace(config, in_memory=False))
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    with pytest.raises(ConfigError, match="need the loaders of make_loaders"):
+        fit(make_linear(), *loaders, config)

@@ -5,8 +5,9 @@ Usage: python tools/ranges.py
 Reads `results/seeds_quick.csv` and `results/seeds_default.csv`, as `experiments/seeds.py`
 writes them, and writes `results/ranges.json`, for the notebooks' cells, and the same as
 words into `results/figures.json`, for their prose. A range is the mean of the last
-epoch's test accuracy, four standard deviations to either side, rounded outwards: chance
-leaves it about once in ten thousand runs.
+epoch's test accuracy, four standard deviations to either side, rounded outwards. The
+deviation being itself an estimate, chance leaves it more often than one would think: with
+5 seeds about once in 50 runs, with 10 about once in 300 (Student's t).
 """
 
 import csv

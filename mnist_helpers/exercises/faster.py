@@ -30,7 +30,6 @@ def check_precision(answer: Any) -> None:
         why="The next bfloat16 above 1 is 1.0078, so 1.001 is rounded back to 1.",
         hints={
             1.001: "That is float32. Which bfloat16 is nearest to it?",
-            0.999: "Only if the step goes down. Which bfloat16 is nearest to that?",
             1.0078125: "That is the next bfloat16 above 1. Is 1.001 nearer to it, or to 1?",
             0.001: "That is the step; the weight was 1.",
         },
