@@ -22,7 +22,7 @@ RIGHT = {
     "check_recall": 0.98,
     "check_epoch": 3,
     "check_speed": 1.111,
-    "check_precision": 1.0,
+    "check_precision": 0.5,
     "check_peak": 375,
 }
 WRONG = {
@@ -43,8 +43,9 @@ WRONG = {
     "check_standard_error": {9.8e-6: "square root", 0.14: "how many digits", 0.313: "in points"},
     "check_recall": {0.9703: "precision", 0.02: "missed", 98: "fraction", 0.95: "no nines"},
     "check_speed": {10: "nine tenths", 0.9: "time that remains", 1.1: "Close", 9: "both together"},
-    "check_precision": {1.001: "float32", 1.0078: "next bfloat16", 0.001: "the step"},
+    "check_precision": {1 / 128: "gap at 1", 0.78: "evenly", 1: "still to come", 0.25: "once more"},
     "check_peak": {
+        374: "count from 0",
         1500: "falling",
         938: "half",
         0.2: "How many steps",

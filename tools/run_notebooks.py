@@ -97,7 +97,8 @@ def run_one(path, profile, in_place):
         return False
     seconds = time.perf_counter() - started
     print(f"=== {path.name}: {seconds:.0f} s ===", flush=True)
-    note_seconds(path.stem, profile, seconds)
+    if os.environ.get(RESUME_VARIABLE, "0") == "0":  # or it is the time of a part
+        note_seconds(path.stem, profile, seconds)
     target = path if in_place else BUILD / path.name
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)

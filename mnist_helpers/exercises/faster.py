@@ -23,27 +23,30 @@ def check_speed(answer: Any) -> None:
 
 
 def check_precision(answer: Any) -> None:
-    """What is 1.0 after a step of 0.001, where both are bfloat16?"""
+    """How far apart are neighbouring bfloat16 numbers at 100, if at 1 it is 1/128?"""
     judge(
         answer,
-        right=1,
-        why="The next bfloat16 above 1 is 1.0078, so 1.001 is rounded back to 1.",
+        right=0.5,
+        why="The gap has doubled six times up to 64: 64 / 128.",
         hints={
-            1.001: "That is float32. Which bfloat16 is nearest to it?",
-            1.0078125: "That is the next bfloat16 above 1. Is 1.001 nearer to it, or to 1?",
-            0.001: "That is the step; the weight was 1.",
+            1 / 128: "That is the gap at 1; it has doubled several times on the way to 100.",
+            100 / 128: "It does not grow evenly: it doubles at 64, and next at 128.",
+            1.0: "The doubling at 128 is still to come.",
+            0.25: "It doubles at 64 once more.",
+            6 / 128: "Six doublings are a factor of 64, not of 6.",
         },
-        otherwise="Near 1 a bfloat16 knows steps of 1/128 only: which of them is nearest to 1.001?",
+        otherwise="Start with 1/128 at 1 and double it at 2, 4, 8 and so on, up to 64.",
     )
 
 
 def check_peak(answer: Any) -> None:
-    """At which of 1,875 steps is the rate highest, if one cycle rises in the first fifth?"""
+    """After how many of 1,875 steps is the rate highest, if it rises in the first fifth?"""
     judge(
         answer,
         right=375,
         why="A fifth of 1,875 steps.",
         hints={
+            374: "Right if you count from 0; after the first step one step is done.",
             1500: "That is where the falling part would have a fifth left.",
             938: "That would be a rise over half of the steps.",
             0.2: "That is the part. How many steps is it?",
