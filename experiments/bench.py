@@ -30,7 +30,7 @@ from mnist_helpers import (
     make_loaders,
     seed_everything,
     train_one_epoch,
-)  # fmt: skip
+)
 from mnist_helpers.hardware import MEMORY_FORMATS, PRECISIONS
 from mnist_helpers.progress import close_bar, open_bar
 from mnist_helpers.update import Update

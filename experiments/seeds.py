@@ -28,7 +28,7 @@ from mnist_helpers import (
     pick_device,
     profile_config,
     seed_everything,
-)  # fmt: skip
+)
 from mnist_helpers.history import FIELDS, EpochRecord
 from mnist_helpers.profiles import PROFILES
 

@@ -71,7 +71,6 @@ class MemoryLoader:
     ----------
     share
         Of the current batch, what part this process has.
-
     """
 
     def __init__(
