@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
+from page import page_of
 
 from mnist_helpers.checkpoints import load_checkpoint
 from mnist_helpers.config import MNIST
@@ -103,8 +103,7 @@ def run_one(path, profile, in_place):
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     temporary.replace(target)
-    html, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": path.stem}})
-    (BUILD / f"{path.stem}.html").write_text(html, encoding="utf-8")
+    (BUILD / f"{path.stem}.html").write_text(page_of(notebook, path.stem), encoding="utf-8")
     return True
 
 
@@ -118,7 +117,8 @@ def note_seconds(name, profile, seconds):
 def say_result(pages):
     """Name the page to open and the accuracy reached, the last things on the screen."""
     best = profile_config().checkpoint_dir / BEST_NAME
-    if not best.is_file():  # only notebooks that do not train were named
+    trained = any(page.stem.startswith("03") for page in pages)
+    if not trained or not best.is_file():
         return
     checkpoint = load_checkpoint(best)
     data = "" if checkpoint["data"] == MNIST else f", on the {checkpoint['data']}"
