@@ -33,6 +33,7 @@ TESTS = {
     "loop": RUNS,
     "checks": ["test_faults.py"],
     "update": RUNS,
+    "resume": RUNS,
     "run": RUNS,
     "training": RUNS,
 }

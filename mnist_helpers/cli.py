@@ -32,7 +32,13 @@ from mnist_helpers.hardware import pick_device
 from mnist_helpers.history import History
 from mnist_helpers.images import predict, prepare
 from mnist_helpers.model import MnistCNN
-from mnist_helpers.options import build_parser, command_to_go_on, config_of
+from mnist_helpers.options import (
+    build_parser,
+    check_outputs,
+    check_save,
+    command_to_go_on,
+    config_of,
+)
 from mnist_helpers.runfolder import BEST_NAME
 from mnist_helpers.state import load_weights
 from mnist_helpers.summary import describe
@@ -101,7 +107,7 @@ def _download(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     config = config_of(options)
-    _check_outputs(options)
+    check_outputs(options)
     with workers.joined(pick_device(config.device)) as device, _sigterm_as_ctrl_c():
         config = dataclasses.replace(config, device=str(device))
         with workers.first_alone():  # it downloads, and the others find the files
@@ -134,20 +140,6 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse, before an hour of training, an output file that could not be written after it."""
-    for path in (options.history, options.plot):
-        if path is None:
-            continue
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ConfigError(f"{path} cannot be written; name a file in a folder that can")
-    if options.history is not None and options.history.suffix not in (".csv", ".json"):
-        raise ConfigError(f"--history writes .csv or .json, got {str(options.history)!r}")
-    if options.plot is not None and options.plot.suffix != ".png":
-        raise ConfigError(f"--plot writes .png, got {str(options.plot)!r}")
 
 
 def _report(history: History, config: TrainConfig, options: argparse.Namespace) -> None:
@@ -196,12 +188,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    if options.save is not None and (len(options.images) > 1 or options.save.suffix != ".png"):
-        raise ConfigError("--save writes one picture to a .png file; name one image")
-    source = options.images[0]
-    both_exist = options.save is not None and options.save.exists() and source.exists()
-    if both_exist and options.save.samefile(source):
-        raise ConfigError(f"--save would overwrite {source}; name another file")
+    check_save(options)
     checkpoint = load_checkpoint(options.checkpoint)
     model = MnistCNN()
     load_weights(model, checkpoint, options.checkpoint)

@@ -2,22 +2,34 @@
 
 import argparse
 import dataclasses
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import get_args, get_type_hints
+from typing import NoReturn, get_args, get_type_hints
 
+from mnist_helpers import workers
 from mnist_helpers.config import RECIPES, TrainConfig
+from mnist_helpers.errors import ConfigError
 from mnist_helpers.runfolder import BEST_NAME
 
 TRAIN_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 EVALUATE_FIELDS = ("data_root", "device", "seed", "test_limit")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes one process tells, where torchrun has started several."""
+
+    def error(self, message: str) -> NoReturn:
+        if workers.is_first():
+            super().error(message)
+        self.exit(2)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the options of `train` are the fields of `TrainConfig`."""
-    parser = argparse.ArgumentParser("mnist-helpers", description="A first CNN on MNIST.")
+    parser = _Parser("mnist-helpers", description="A first CNN on MNIST.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     download = _command(commands, "download", "get and check the four files of MNIST")
@@ -100,19 +112,56 @@ def config_of(options: argparse.Namespace) -> TrainConfig:
     return TrainConfig.recipe(getattr(options, "recipe", "baseline"), **given)
 
 
-def command_to_go_on(options: argparse.Namespace, workers: int) -> str:
+def check_outputs(options: argparse.Namespace) -> None:
+    """Refuse, before an hour of training, an output file that could not be written after it.
+
+    Raises
+    ------
+    ConfigError
+        `--history` or `--plot` of `train` names no file that can be written.
+    """
+    for path in (options.history, options.plot):
+        if path is None:
+            continue
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ConfigError(f"{path} cannot be written; name a file in a folder that can")
+    if options.history is not None and options.history.suffix not in (".csv", ".json"):
+        raise ConfigError(f"--history writes .csv or .json, got {str(options.history)!r}")
+    if options.plot is not None and options.plot.suffix != ".png":
+        raise ConfigError(f"--plot writes .png, got {str(options.plot)!r}")
+
+
+def check_save(options: argparse.Namespace) -> None:
+    """Refuse a `--save` of `predict` that is no single picture, or the one to be read.
+
+    Raises
+    ------
+    ConfigError
+        Says which of both.
+    """
+    if options.save is None:
+        return
+    if len(options.images) > 1 or options.save.suffix != ".png":
+        raise ConfigError("--save writes one picture to a .png file; name one image")
+    source = options.images[0]
+    if options.save.exists() and source.exists() and options.save.samefile(source):
+        raise ConfigError(f"--save would overwrite {source}; name another file")
+
+
+def command_to_go_on(options: argparse.Namespace, processes: int) -> str:
     """Return the command that resumes this run: every option that was given.
 
     Parameters
     ----------
     options
         Those of `train`.
-    workers
+    processes
         How many processes torchrun was told to start; 1 without it.
     """
     words = ["mnist-helpers", "train"]
-    if workers > 1:
-        words = ["torchrun", "--nproc-per-node", str(workers), "-m", "mnist_helpers", "train"]
+    if processes > 1:
+        words = ["torchrun", "--nproc-per-node", str(processes), "-m", "mnist_helpers", "train"]
     for name in ("recipe", *TRAIN_FIELDS, "history", "plot"):
         value = getattr(options, name, None)
         if value is None or (name, value) == ("recipe", "baseline"):

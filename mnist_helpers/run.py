@@ -1,6 +1,5 @@
 """One training run: taking it up, its epochs, and what is saved of them."""
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -13,27 +12,20 @@ from torch import nn
 
 from mnist_helpers import workers
 from mnist_helpers.batches import Loader
-from mnist_helpers.checkpoints import load_checkpoint, save_checkpoint
+from mnist_helpers.checkpoints import save_checkpoint
 from mnist_helpers.checks import check_batch
 from mnist_helpers.config import MNIST, TrainConfig
-from mnist_helpers.errors import CheckpointError, ConfigError, DataError
+from mnist_helpers.errors import CheckpointError, ConfigError
 from mnist_helpers.estimate import estimate_seconds
 from mnist_helpers.hardware import MEMORY_FORMATS
 from mnist_helpers.history import EpochRecord, History
 from mnist_helpers.loop import evaluate, in_training, train_one_epoch
 from mnist_helpers.progress import announce, close_bar, in_words, open_bar
-from mnist_helpers.runfolder import (
-    BEST_NAME,
-    epoch_name,
-    last_whole_checkpoint,
-    make_ready,
-    move_to_previous,
-)
+from mnist_helpers.resume import check_fits, find, history_in, mend_best
+from mnist_helpers.runfolder import BEST_NAME, epoch_name, make_ready, move_to_previous
 from mnist_helpers.state import random_states, restore_random_states
 from mnist_helpers.update import Update
 
-# What a run can go on from, besides what every checkpoint holds.
-EXTRAS = ("history", "random_states", "config", "data", "loaders", "run_id")
 LOSS_OF_GUESSING = math.log(10)  # cross-entropy of one in ten
 STUCK_MARGIN = 0.05
 # By then a network that learns at all has begun: with He's weights the loss falls after
@@ -77,7 +69,7 @@ class Run:
         writes = folder is not None and workers.rank() == 0
         if writes:
             make_ready(folder)
-        found = None if resume_from is None else self._find(Path(resume_from))
+        found = None if resume_from is None else find(Path(resume_from), folder)
         if not workers.agree(found and (found[1]["epoch"], found[1].get("run_id"))):
             raise CheckpointError(
                 f"the processes do not see the same checkpoints in {resume_from}; share a folder"
@@ -91,53 +83,30 @@ class Run:
             if moved is not None:
                 announce(f"Checkpoints of an earlier run are now in {moved}.")
         if writes and found is not None:
-            self._mend_best(found[0].parent)
+            mend_best(folder, found[0].parent, self.history.best.epoch, self.run_id)
         if self.history.source != MNIST:
             announce(f"All accuracies below are of the {self.history.source}.")
-        epochs_left = self.config.epochs - len(self.history)
-        if epochs_left > 0:
-            check_batch(self.train_loader, "training")
-            check_batch(self.test_loader, "test")
-            one = estimate_seconds(
-                self.model, self.train_loader, self.test_loader,
-                self.loss_fn, self.device, self.config.precision,
-            )  # fmt: skip
-            count = f"{epochs_left} epoch{'s' * (epochs_left > 1)} on {self._where()}"
-            announce(f"{count}: about {in_words(one)} each, {in_words(one * epochs_left)} in all.")
+        if len(self.history) < self.config.epochs:
+            self._look_ahead(self.config.epochs - len(self.history))
 
-    def _where(self) -> str:
+    def _look_ahead(self, epochs: int) -> None:
+        """Check the first batches, and say how long the epochs to come will take."""
+        check_batch(self.train_loader, "training")
+        check_batch(self.test_loader, "test")
+        one = estimate_seconds(
+            self.model, self.train_loader, self.test_loader,
+            self.loss_fn, self.device, self.config.precision,
+        )  # fmt: skip
         several = f" in {workers.count()} processes" if workers.count() > 1 else ""
-        return f"{self.device}{several}, {self.config.precision}"
-
-    def _find(self, path: Path) -> tuple[Path, dict[str, Any]] | None:
-        """Return the checkpoint that a path means: itself, or the last whole one of a folder."""
-        if path.is_file() or path.suffix == ".pth":
-            return path, load_checkpoint(path)
-        if not path.is_dir() and path != self.config.checkpoint_dir:
-            raise CheckpointError(f"{path} does not exist; name a checkpoint or a folder of them")
-        return last_whole_checkpoint(path)
+        where = f"{self.device}{several}, {self.config.precision}"
+        count = f"{epochs} epoch{'s' * (epochs > 1)} on {where}"
+        announce(f"{count}: about {in_words(one)} each, {in_words(one * epochs)} in all.")
 
     def _take_up(self, path: Path, checkpoint: dict[str, Any]) -> None:
-        missing = [key for key in EXTRAS if key not in checkpoint]
-        if missing:
-            raise CheckpointError(f"{path} lacks {', '.join(missing)}: a run cannot go on from it")
-        run_id = checkpoint["run_id"]
-        if not isinstance(checkpoint["config"], dict) or not isinstance(run_id, str):
-            raise CheckpointError(f"{path} holds values of the wrong type; train again")
-        differences = self.config.differences(checkpoint["config"])
-        if checkpoint["data"] != self.history.source:
-            differences.append(f"data: {checkpoint['data']!r} then, {self.history.source!r} now")
-        loaders = checkpoint["loaders"]
-        if loaders != self.loaders and loaders != _before_processes(self.loaders):
-            differences.append(f"loaders: {loaders} then, {self.loaders} now")
-        if differences:
-            raise CheckpointError(
-                f"{path} comes from another configuration ({'; '.join(differences)}): "
-                "use the same settings, or start a new run"
-            )
+        check_fits(path, checkpoint, self.config, self.history.source, self.loaders)
         self.update.load(checkpoint, path)
-        self.history = _history_in(path, checkpoint)
-        self.run_id = run_id
+        self.history = history_in(path, checkpoint)
+        self.run_id = checkpoint["run_id"]
         try:
             restore_random_states(checkpoint["random_states"])
         except CheckpointError as error:
@@ -149,17 +118,6 @@ class Run:
             announce(f"Going on after epoch {done}, from {path}. So far:")
             for r in self.history:
                 announce(f"Epoch {r.epoch:2}/{self.config.epochs} {_outcome(r)}")
-
-    def _mend_best(self, folder: Path) -> None:
-        """Write the best checkpoint again, from its epoch's, where it is gone or damaged."""
-        best, epoch = self.config.checkpoint_dir / BEST_NAME, self.history.best.epoch
-        with contextlib.suppress(CheckpointError):
-            if load_checkpoint(best).get("run_id") == self.run_id:
-                return
-        try:
-            save_checkpoint(best, load_checkpoint(folder / epoch_name(epoch)))
-        except CheckpointError as error:
-            announce(f"The best checkpoint, of epoch {epoch}, is lost: {error}")
 
     def one_epoch(self, epoch: int) -> EpochRecord:
         """Train, test, save and show one epoch, counted from 1."""
@@ -239,22 +197,6 @@ class Run:
             return "No checkpoint was saved."
         last = self.config.checkpoint_dir / epoch_name(len(self.history))
         return f"The last checkpoint is {last}."
-
-
-def _before_processes(loaders: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what an older checkpoint says of the loaders of one process."""
-    one = loaders["processes"] == 1
-    return {k: v for k, v in loaders.items() if k != "processes"} if one else None
-
-
-def _history_in(path: Path, checkpoint: dict[str, Any]) -> History:
-    try:
-        history = History.from_records(checkpoint["history"], checkpoint["data"])
-    except (DataError, TypeError) as error:
-        raise CheckpointError(f"{path} holds no history: {error}") from error
-    if history.column("epoch") != list(range(1, checkpoint["epoch"] + 1)):
-        raise CheckpointError(f"{path} holds a history of other epochs than its own")
-    return history
 
 
 def _outcome(record: EpochRecord) -> str:

@@ -1,5 +1,6 @@
 """Mirrors are small servers on the loopback address, and the files small stand-ins."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -77,14 +78,20 @@ class Mirror:
         return [name for command, name in self.asked if command == "GET"]
 
 
-@pytest.fixture
-def mirrors(monkeypatch):
+@contextlib.contextmanager
+def two_mirrors(monkeypatch):
     started = [Mirror(), Mirror()]
     monkeypatch.setattr(mirror_module, "MIRRORS", tuple(mirror.url for mirror in started))
     yield started
     for mirror in started:
         mirror.server.shutdown()
         mirror.server.server_close()
+
+
+@pytest.fixture
+def mirrors(monkeypatch):
+    with two_mirrors(monkeypatch) as started:
+        yield started
 
 
 def on_disk(root):

@@ -30,7 +30,7 @@ from mnist_helpers.files import FILES, raw_folder
 from mnist_helpers.training import fit
 from tests.conftest import make_digits, make_linear
 from tests.test_checkpoints import example
-from tests.test_download import CONTENTS, PACKED, Mirror, on_disk, stand_ins
+from tests.test_download import CONTENTS, PACKED, on_disk, stand_ins, two_mirrors
 
 PROJECT = Path(__file__).resolve().parent.parent
 LONG = os.environ.get("MNIST_FAULTS") == "long"
@@ -189,12 +189,8 @@ def small_files(monkeypatch):
 
 @pytest.fixture
 def mirrors(small_files, monkeypatch):
-    started = [Mirror(), Mirror()]
-    monkeypatch.setattr(mirror_module, "MIRRORS", tuple(mirror.url for mirror in started))
-    yield started
-    for mirror in started:
-        mirror.server.shutdown()
-        mirror.server.server_close()
+    with two_mirrors(monkeypatch) as started:
+        yield started
 
 
 @contextlib.contextmanager

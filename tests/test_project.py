@@ -18,8 +18,8 @@ PACKAGE = PROJECT / "mnist_helpers"
 LAYERS = (
     "errors", "hardware", "config", "workers", "progress", "files", "sample", "mirrors",
     "download", "data", "batches", "model", "summary", "history", "checkpoints", "state",
-    "runfolder", "profiles", "images", "loop", "checks", "estimate", "update", "run", "training",
-    "plots", "options", "cli", "__init__", "__main__",
+    "runfolder", "profiles", "images", "loop", "checks", "estimate", "update", "resume", "run",
+    "training", "plots", "options", "cli", "__init__", "__main__",
 )  # fmt: skip
 CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 

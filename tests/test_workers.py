@@ -114,6 +114,15 @@ def test_wrong_usage_is_said_by_one_process(command):
     assert done.stderr.count("mnist-helpers: epochs must be a whole number") == 1
 
 
+def test_words_that_no_option_takes_are_said_by_the_first_alone(launched, monkeypatch, capsys):
+    for rank, told in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as ended:
+            main(["train", "--epochs", "many"])
+        assert ended.value.code == 2
+        assert ("invalid int value: 'many'" in capsys.readouterr().err) is told
+
+
 def test_alone_nothing_is_joined(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")  # of some cluster, not of torchrun
     with workers.joined(torch.device("cpu")) as device:
