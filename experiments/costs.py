@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from experiments.bench import machine
-from mnist_helpers import MnistCNN, TrainConfig, load_mnist, make_loaders, train_one_epoch
+from mnist_helpers import MnistCNN, TrainConfig, evaluate, load_mnist, make_loaders, train_one_epoch
 from mnist_helpers.progress import open_bar
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "costs.jsonl"
@@ -72,7 +72,9 @@ def main():
     config = TrainConfig(device="cpu", precision="float32")
     whole, test_set = load_mnist(options.data_root)
     model, loss_fn = MnistCNN(), nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+
+    _, tests = make_loaders(test_set, test_set, config)
 
     def loader_of(count):
         loader, _ = make_loaders(whole.part(count, seed=1), test_set, config)
@@ -86,11 +88,14 @@ def main():
         )
         for units in UNITS
     }
+    evaluate(model, tests)
     most = memory()
     small, pairs = loader_of(1280), []
-    for _ in range(5):
-        bare = timed(bare_steps, model, small, loss_fn, optimizer)
-        pairs.append(timed(with_bar, model, small, loss_fn, optimizer) / bare - 1)
+    both = [bare_steps, with_bar]
+    for _ in range(6):
+        taken = {work: timed(work, model, small, loss_fn, optimizer) for work in both}
+        pairs.append(taken[with_bar] / taken[bare_steps] - 1)
+        both.reverse()  # either goes first as often as the other
     rates = [count / taken for count, taken in seconds.items()]
     torch_alone = import_seconds("import torch")
     entry = {

@@ -47,7 +47,10 @@ def train_ours(name, seed, options, changes):
     limits = {"train_limit": config.train_limit, "test_limit": config.test_limit}
     sets = load_mnist(config.data_root, allow_sample=False, seed=seed, **limits)
     seed_everything(seed)
-    return list(fit(MnistCNN(), *make_loaders(*sets, config), config))
+    history = fit(MnistCNN(), *make_loaders(*sets, config), config)
+    if history.interrupted:  # a part of a run is nobody's last epoch
+        raise KeyboardInterrupt
+    return list(history)
 
 
 def train_rival(name, seed, options):
@@ -78,6 +81,8 @@ def main():
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
     options = parser.parse_args()
+    if options.set and options.name in RIVALS:
+        parser.error("--set changes a profile or a recipe; a rival has none")
     changes = dict(pair.split("=") for pair in options.set)
     changes = {name: literal(value) for name, value in changes.items()}
     page = RESULTS / f"seeds_{options.name}.csv"

@@ -88,7 +88,7 @@ class MemoryLoader:
         self._held: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)  # rounded up
+        return -(-len(self.sampler) // self.batch_size)  # rounded up
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = self._hold()

@@ -6,6 +6,7 @@ import torch
 
 from mnist_helpers.errors import ConfigError
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -30,16 +31,32 @@ def pick_device(name: str = "auto") -> torch.device:
     Raises
     ------
     ConfigError
-        The named device is not on this machine.
+        There is no such device, or not on this machine.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    device = torch.device(name)
+    device = named_device(name)
     count = {"cuda": torch.cuda.device_count(), "mps": int(mps)}.get(device.type, 1)
     if (device.index or 0) >= count:
         raise ConfigError(f"device {name!r} is not on this machine; use 'auto' or 'cpu'")
     return device
+
+
+def named_device(name: str) -> torch.device:
+    """Return the device of a name, be it on this machine or not.
+
+    Raises
+    ------
+    ConfigError
+        No device that this package knows is called so.
+    """
+    if not isinstance(name, str) or name.split(":")[0] not in DEVICES[1:]:
+        raise ConfigError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name!r} is not a device's name") from error
 
 
 def pick_precision(name: str, device: torch.device) -> str:

@@ -149,7 +149,10 @@ def train_one_epoch(
             after_step()
         running.add(loss, logits, labels)
         if bar is not None and bar.update(1):  # true when it has just been drawn
-            bar.set_postfix_str(in_training(*running.check(_lr(optimizer))), refresh=False)
+            # With others, only the sum at the end is one that all see, and stop at, alike.
+            alone = workers.count() == 1
+            so_far = running.check(_lr(optimizer)) if alone else running.mean()
+            bar.set_postfix_str(in_training(*so_far), refresh=False)
     return _whole(running, "training").check(_lr(optimizer))
 
 

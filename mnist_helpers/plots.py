@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from mnist_helpers.config import MNIST
 from mnist_helpers.errors import InputError
@@ -26,6 +26,9 @@ BEST_COLOUR = "#D55E00"
 
 def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.ndarray:
     """Draw loss and accuracy, epoch by epoch, side by side.
+
+    The loss on a logarithmic scale, and the accuracy from a little below the lowest of
+    the test set on, so that the late epochs can be told apart.
 
     Parameters
     ----------
@@ -63,7 +66,15 @@ def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.nda
         ax.set(title=f"{quantity.capitalize()}{data}", xlabel="epoch", ylabel=quantity)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3)
+    axes[0].set_yscale("log")  # the first epoch would squeeze all others to the ground
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    tested, top = history.column("test_accuracy"), axes[1].dataLim.ymax
+    room = max(top - min(tested), 0.001)
+    if axes[1].dataLim.ymin < min(tested) - 0.3 * room:  # training began far below
+        axes[1].set_ylim(min(tested) - 0.3 * room, top + 0.1 * room)
     return axes
 
 
@@ -139,21 +150,20 @@ def plot_architecture(summary: ModelSummary, ax: Axes | None = None) -> Axes:
     Axes
     """
     if ax is None:
-        _, ax = plt.subplots(figsize=(10, 4), layout="constrained")
+        _, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
     left = 0.0
-    for number, layer in enumerate(summary.layers):
+    for layer in summary.layers:
         channels, height = layer.output_shape[0], (*layer.output_shape, 1)[1]
         width = 4 + channels / 16
         colour = TEST_STYLE["color"] if layer.parameters else TRAIN_STYLE["color"]
         ax.bar(left + width / 2, height, width, bottom=-height / 2, color=colour, edgecolor="k")
         shape = "x".join(map(str, layer.output_shape))
-        above = 15 if number % 2 else 18  # on two levels: neighbours' texts would touch
-        ax.text(left + width / 2, above, shape, ha="center", fontsize=9)
+        ax.text(left + width / 2, height / 2 + 1, shape, ha="center", fontsize=9)
         name, kind = layer.name.split()
         label = f"{name.rsplit('.', 1)[0]}\n{kind}".replace("GlobalAverage", "Average")
         ax.text(left + width / 2, -15, label, ha="right", va="top", fontsize=9, rotation=35)
         left += width + 4
-    ax.set(title="From the picture to ten scores", xlim=(-8, left), ylim=(-30, 21))
+    ax.set(title="From the picture to ten scores", xlim=(-8, left), ylim=(-28, 17))
     ax.set_axis_off()
     return ax
 

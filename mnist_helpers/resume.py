@@ -80,9 +80,10 @@ def history_in(path: Path, checkpoint: dict[str, Any]) -> History:
 
 
 def mend_best(folder: Path, epochs_folder: Path, epoch: int, run_id: str) -> None:
-    """Write the best checkpoint again, from its epoch's, where it is gone or damaged."""
+    """Write the best checkpoint again, from its epoch's, where it is another or damaged."""
     with contextlib.suppress(CheckpointError):
-        if load_checkpoint(folder / BEST_NAME).get("run_id") == run_id:
+        best = load_checkpoint(folder / BEST_NAME)
+        if (best.get("run_id"), best["epoch"]) == (run_id, epoch):
             return
     try:
         save_checkpoint(folder / BEST_NAME, load_checkpoint(epochs_folder / epoch_name(epoch)))

@@ -1,7 +1,6 @@
 """One training run: taking it up, its epochs, and what is saved of them."""
 
 import dataclasses
-import math
 import time
 import uuid
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 from mnist_helpers import workers
 from mnist_helpers.batches import Loader
 from mnist_helpers.checkpoints import save_checkpoint
-from mnist_helpers.checks import check_batch
+from mnist_helpers.checks import check_batch, warn_if_stuck
 from mnist_helpers.config import MNIST, TrainConfig
 from mnist_helpers.errors import CheckpointError, ConfigError
 from mnist_helpers.estimate import estimate_seconds
@@ -25,12 +24,6 @@ from mnist_helpers.resume import check_fits, find, history_in, mend_best
 from mnist_helpers.runfolder import BEST_NAME, epoch_name, make_ready, move_to_previous
 from mnist_helpers.state import random_states, restore_random_states
 from mnist_helpers.update import Update
-
-LOSS_OF_GUESSING = math.log(10)  # cross-entropy of one in ten
-STUCK_MARGIN = 0.05
-# By then a network that learns at all has begun: with He's weights the loss falls after
-# some 30 steps, with PyTorch's own after some 340 (measured, batches of 64).
-STUCK_STEPS = 500
 
 
 class Run:
@@ -104,8 +97,9 @@ class Run:
 
     def _take_up(self, path: Path, checkpoint: dict[str, Any]) -> None:
         check_fits(path, checkpoint, self.config, self.history.source, self.loaders)
+        history = history_in(path, checkpoint)
         self.update.load(checkpoint, path)
-        self.history = history_in(path, checkpoint)
+        self.history = history
         self.run_id = checkpoint["run_id"]
         try:
             restore_random_states(checkpoint["random_states"])
@@ -150,18 +144,8 @@ class Run:
             text = _outcome(record) + " best" * best
         finally:
             close_bar(bar, text)
-        self._warn_if_stuck(record)
+        warn_if_stuck(record, len(self.train_loader))
         return record
-
-    def _warn_if_stuck(self, record: EpochRecord) -> None:
-        """Say so, once, when the network knows nothing after steps enough to have begun."""
-        steps, before = (len(self.train_loader) * n for n in (record.epoch, record.epoch - 1))
-        if before < STUCK_STEPS <= steps and record.train_loss > LOSS_OF_GUESSING - STUCK_MARGIN:
-            announce(
-                f"After {steps} steps the loss is still {record.train_loss:.2f}, no better than "
-                "guessing (ln 10 = 2.30). Likely causes: a learning rate far too small, or so "
-                "large that every ReLU has died; labels of other images; init='default'."
-            )
 
     def _finish(self, record: EpochRecord) -> bool:
         """Enter an epoch into the history and save it; tell whether it is the best."""

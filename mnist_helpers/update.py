@@ -1,6 +1,7 @@
 """What moves the weights of a run: optimizer, learning rate over time, average."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,10 @@ class Update:
     def after_step(self) -> None:
         """Move the learning rate and the average, after each step of the optimizer."""
         if self.scheduler is not None:
-            self.scheduler.step()
+            with warnings.catch_warnings():
+                # The scaler skips steps whose float16 gradients overflow, as the first may.
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+                self.scheduler.step()
         if self.average is not None:
             self._move_average()
 

@@ -67,6 +67,11 @@ def test_processes_share_each_batch_and_drop_and_double_nothing(monkeypatch, cou
         assert sorted(map(rows, torch.cat(pieces))) == sorted(map(rows, images))
 
 
+def test_a_loader_is_as_long_as_its_sampler_is():
+    loader = MemoryLoader(make_digits(60), 20, EpochSampler(25, seed=1))
+    assert len(loader) == len(list(loader)) == 2
+
+
 def rows(image):
     return image.flatten().tolist()
 

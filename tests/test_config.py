@@ -105,6 +105,14 @@ def test_a_device_that_is_not_there_is_named(monkeypatch, count, name):
         pick_device(name)
 
 
+@pytest.mark.parametrize("name", ["tpu", "meta", "cpu:x", "", 0])
+def test_only_devices_that_the_package_knows_are_picked(name):
+    with pytest.raises(ConfigError, match="device"):
+        pick_device(name)
+    with pytest.raises(ConfigError, match="device"):
+        TrainConfig(device=name)
+
+
 def test_a_seed_decides_all_three_generators():
     draws = []
     for _ in range(2):

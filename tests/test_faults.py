@@ -20,7 +20,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mnist_helpers import cli, loop, run
+from mnist_helpers import checks, cli, loop, run
 from mnist_helpers import mirrors as mirror_module
 from mnist_helpers.batches import EpochSampler, make_loaders
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
@@ -359,7 +359,7 @@ def test_an_epoch_that_failed_is_not_saved_and_the_one_before_it_is(loaders, con
 
 @pytest.mark.parametrize(("labels", "warned"), [("shuffled", True), ("right", False)])
 def test_a_network_that_only_guesses_is_noticed_once(config, capsys, monkeypatch, labels, warned):
-    monkeypatch.setattr(run, "STUCK_STEPS", 8)
+    monkeypatch.setattr(checks, "STUCK_STEPS", 8)
     digits = make_digits(64)
     if labels == "shuffled":
         digits.images[:] = digits.images[:1]  # all alike: nothing can be learned

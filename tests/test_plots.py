@@ -1,3 +1,5 @@
+import dataclasses
+import re
 import subprocess
 import sys
 
@@ -133,3 +135,13 @@ def test_every_public_name_is_there_and_others_are_not():
         assert getattr(mnist_helpers, name)
     with pytest.raises(AttributeError, match="no attribute 'plot_everything'"):
         _ = mnist_helpers.plot_everything
+
+
+def test_late_epochs_can_be_told_apart_after_a_bad_start():
+    history = History([record(1, 0.9), record(2, 0.96), record(3, 0.97)])
+    low = dataclasses.replace(history[0], train_accuracy=0.1)
+    axes = plot_history(History([low, *list(history)[1:]]))
+    assert axes[0].get_yscale() == "log"
+    bottom, top = axes[1].get_ylim()
+    assert 0.85 < bottom < 0.9 and top > max(history.column("test_accuracy"))
+    assert all(re.fullmatch(r"[\d.]*", t.get_text()) for t in axes[0].get_yticklabels())

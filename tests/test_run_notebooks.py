@@ -80,6 +80,9 @@ def test_an_interrupted_run_in_place_goes_on_and_a_finished_one_starts_anew(
     assert nbformat.read(first, as_version=4).cells[0].outputs[0].text == "resume 0\n"
     assert nbformat.read(second, as_version=4).cells[0].outputs == []  # as it was
 
+    assert run(runner, monkeypatch, "--in-place", str(first)) == 0  # the rest is not forgotten
+    assert "01_a.ipynb: finished before the interruption" in capsys.readouterr().out
+
     write(runner, "02_b.ipynb", "import os\nprint('resume', os.environ['MNIST_RESUME'])")
     assert run(runner, monkeypatch, "--in-place") == 0
     out = capsys.readouterr().out

@@ -205,4 +205,8 @@ def test_a_range_reaches_four_deviations_around_the_last_epochs(tmp_path, monkey
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures == {"other": "1", "range.quick": "91 to 97 %", "seeds.quick": "5"}
     assert "default: 2 seeds are too few" in capsys.readouterr().out
+    with (tmp_path / "seeds_quick.csv").open("a") as file:
+        file.write("9,1,0.5\n")
+    with pytest.raises(SystemExit, match=r"seeds_quick\.csv: some seeds have fewer epochs"):
+        ranges.main()
     assert ranges.range_of([0.999, 0.9995, 1.0], 0.001) == (0.997, 1.0)

@@ -50,6 +50,39 @@ def test_one_cycle_without_a_step_to_rise_in_is_refused(steps):
     Update(make_linear(), config, 5)
 
 
+def scaled_step(update, images):
+    """Take one step as float16 has it on a GPU."""
+    if not update.scaler.is_enabled():
+        update.scaler = torch.amp.GradScaler("cpu", growth_interval=1)
+    update.scaler.scale(update.model(images).square().mean()).backward()
+    update.scaler.step(update.optimizer)
+    update.scaler.update()
+    update.after_step()
+
+
+def test_a_step_whose_gradients_overflow_is_skipped_and_the_schedule_moves():
+    config = TrainConfig(schedule="one_cycle", device="cpu").resolved()
+    update = Update(make_linear(), config, steps=50)
+    weights = copy.deepcopy(update.model.state_dict())
+    rate = update.optimizer.param_groups[0]["lr"]
+    # The first step is the one of which PyTorch would warn, and warnings are errors here.
+    scaled_step(update, torch.full((2, 1, 28, 28), 1e30))
+    assert digest(update.model.state_dict()) == digest(weights)
+    assert update.optimizer.param_groups[0]["lr"] > rate
+
+
+def test_the_scale_of_float16_gradients_is_kept(tmp_path):
+    update, other = (Update(make_linear(), TrainConfig(device="cpu").resolved(), 5) for _ in "12")
+    scaled_step(update, torch.rand(2, 1, 28, 28))
+    other.scaler = torch.amp.GradScaler("cpu")
+    assert update.scaler.get_scale() == 2 * other.scaler.get_scale()
+    other.load(update.state() | {"epoch": 1}, tmp_path)
+    assert other.scaler.get_scale() == update.scaler.get_scale()
+    without = {key: value for key, value in update.state().items() if "scaler" not in key}
+    with pytest.raises(CheckpointError, match="holds no state of the scaler"):
+        other.load(without | {"epoch": 1}, tmp_path)
+
+
 def test_the_average_is_that_of_all_steps_the_older_ones_fading():
     config = TrainConfig(average=0.9, device="cpu").resolved()
     update = Update(make_linear(), config, steps=5)

@@ -1,6 +1,7 @@
 """Two real processes, started by torchrun, against one."""
 
 import dataclasses
+import io
 import os
 import signal
 import subprocess
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from mnist_helpers import workers
-from mnist_helpers.batches import make_loaders
+from mnist_helpers.batches import MemoryLoader, make_loaders
 from mnist_helpers.checkpoints import load_checkpoint
+from mnist_helpers.checks import check_batch
 from mnist_helpers.cli import main
-from mnist_helpers.errors import ConfigError, WorkerError
+from mnist_helpers.errors import ConfigError, InputError, TrainingError, WorkerError
+from mnist_helpers.loop import train_one_epoch
 from mnist_helpers.training import fit
 from tests.conftest import make_digits, make_linear
 
@@ -172,6 +176,34 @@ def test_devices_that_processes_cannot_share_are_refused(launched, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="2 processes need as many GPUs, and there are 1"):
         workers.joined(torch.device("cuda")).__enter__()
+
+
+def test_of_several_processes_none_stops_before_all_do(monkeypatch, config):
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    monkeypatch.setattr(workers, "total", lambda tensor: tensor)
+    monkeypatch.setattr(workers, "least", lambda tensor: tensor)
+    model, steps = make_linear(), []
+    train_loader, _ = make_loaders(make_digits(48), make_digits(20), config)
+    optimizer = torch.optim.SGD(model.parameters())
+
+    def no_number(logits, labels):
+        return torch.nn.functional.cross_entropy(logits, labels) * torch.nan
+
+    bar = tqdm(total=len(train_loader), mininterval=0, file=io.StringIO())  # drawn at each step
+    with pytest.raises(TrainingError, match="the loss is nan since step 1"):
+        train_one_epoch(
+            model, train_loader, no_number, optimizer, bar=bar, after_step=lambda: steps.append(1)
+        )  # fmt: skip
+    assert len(steps) == len(train_loader) == 3
+
+
+def test_a_process_without_a_test_image_lets_the_others_go_on(monkeypatch):
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    monkeypatch.setattr(workers, "rank", lambda: 1)
+    check_batch(MemoryLoader(make_digits(1), 10), "test")
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="the test loader is empty"):
+        check_batch(MemoryLoader(make_digits(1), 10, []), "test")
 
 
 def test_loaders_that_do_not_share_are_refused(monkeypatch, config):

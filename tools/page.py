@@ -6,7 +6,12 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import Preprocessor
 
-FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
+FORMULA = re.compile(
+    r"(?P<code>```.*?```|`[^`\n]+`)"
+    r"|\$\$(?P<block>.+?)\$\$"
+    r"|\$(?P<inline>[^\s$](?:[^$\n]*[^\s$])?)\$",
+    re.DOTALL,
+)
 
 # nbconvert's page asks a server for MathJax, require.js and mermaid before it shows.
 TEMPLATE = """
@@ -27,6 +32,8 @@ class FormulasAsMathML(Preprocessor):
 
 
 def as_mathml(match):
+    if match["code"] is not None:
+        return match["code"]
     is_block = match["block"] is not None
     latex = match["block"] if is_block else match["inline"]
     return convert(latex.strip(), display="block" if is_block else "inline")

@@ -7,7 +7,7 @@ writes them, and writes `results/ranges.json`, for the notebooks' cells, and the
 words into `results/figures.json`, for their prose. A range is the mean of the last
 epoch's test accuracy, four standard deviations to either side, rounded outwards. The
 deviation being itself an estimate, chance leaves it more often than one would think: with
-5 seeds about once in 50 runs, with 10 about once in 300 (Student's t).
+5 seeds about once in 50 runs, with 10 about once in 250 (Student's t).
 """
 
 import csv
@@ -24,9 +24,13 @@ STEPS = {"quick": 0.01, "default": 0.001}  # what each profile's range is rounde
 
 
 def last_accuracies(page):
-    """Return the last epoch's test accuracy of each seed."""
+    """Return the last epoch's test accuracy of each seed; all must have as many epochs."""
     with page.open(encoding="utf-8", newline="") as file:
-        return list({r["seed"]: float(r["test_accuracy"]) for r in csv.DictReader(file)}.values())
+        rows = list(csv.DictReader(file))
+    last = {row["seed"]: row for row in rows}  # later rows replace earlier ones
+    if len({row["epoch"] for row in last.values()}) > 1:
+        raise SystemExit(f"{page.name}: some seeds have fewer epochs than others; remove them")
+    return [float(row["test_accuracy"]) for row in last.values()]
 
 
 def range_of(accuracies, step):

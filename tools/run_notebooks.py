@@ -4,8 +4,9 @@ Usage: python tools/run_notebooks.py [--in-place] [NOTEBOOK ...]
 
 Without --in-place the executed notebooks (the four of the core, unless some are named)
 and one HTML page each go to `build/`, and the notebooks themselves stay as they are. With
-it all of them are rewritten, to be committed; when such a run was interrupted, the next
-one leaves alone what it had finished, and its training goes on from the last checkpoint.
+it all of them, or those named, are rewritten, to be committed; when such a run was
+interrupted, the next one leaves alone what it had finished, and its training goes on from
+the last checkpoint.
 MNIST_PROFILE chooses the profile.
 """
 
@@ -26,7 +27,7 @@ from page import page_of
 from mnist_helpers.checkpoints import load_checkpoint
 from mnist_helpers.config import MNIST
 from mnist_helpers.mirrors import MIRROR_VARIABLE
-from mnist_helpers.profiles import RESUME_VARIABLE, profile_config, project_folder
+from mnist_helpers.profiles import RESUME_VARIABLE, profile_config, project_folder, resume_wanted
 from mnist_helpers.runfolder import BEST_NAME, move_to_previous
 
 PROJECT = project_folder()
@@ -97,7 +98,7 @@ def run_one(path, profile, in_place):
         return False
     seconds = time.perf_counter() - started
     print(f"=== {path.name}: {seconds:.0f} s ===", flush=True)
-    if os.environ.get(RESUME_VARIABLE, "0") == "0":  # or it is the time of a part
+    if not resume_wanted():  # or it is the time of a part
         note_seconds(path.stem, profile, seconds)
     target = path if in_place else BUILD / path.name
     temporary = target.with_suffix(".tmp")
@@ -117,12 +118,12 @@ def note_seconds(name, profile, seconds):
 def say_result(pages):
     """Name the page to open and the accuracy reached, the last things on the screen."""
     best = profile_config().checkpoint_dir / BEST_NAME
-    trained = any(page.stem.startswith("03") for page in pages)
-    if not trained or not best.is_file():
+    if not any(page.stem.startswith("03") for page in pages) or not best.is_file():
         return
     checkpoint = load_checkpoint(best)
     data = "" if checkpoint["data"] == MNIST else f", on the {checkpoint['data']}"
-    print(f"\nOpen {pages[-1].relative_to(PROJECT)} in a browser to see the curves.")
+    curves = next((page for page in pages if page.stem.startswith("04")), pages[-1])
+    print(f"\nOpen {curves.relative_to(PROJECT)} in a browser to see the curves.")
     print(f"Test accuracy reached: {checkpoint['test_accuracy']:.2%}{data}")
 
 
@@ -154,7 +155,8 @@ def main():
                 unfinished.add(path)
             else:
                 return 1
-        unfinished.finish()
+        if not options.notebooks or not unfinished.is_resumed:
+            unfinished.finish()
     elif not all(run_one(path, profile, in_place=False) for path in paths):
         return 1
     say_result([BUILD / f"{path.stem}.html" for path in paths])

@@ -1,0 +1,75 @@
+"""Measure how much choosing the best epoch by the test digits flatters.
+
+Usage: python -m experiments.flattery [--run model_checkpoints] [--data-root data]
+
+Every epoch's checkpoint of a finished run answers all test digits. Then, many times: the
+digits are split at random in halves, the epoch that is best on one half is chosen, and
+its accuracy there is set against its accuracy on the other half, which had no say. The
+means go into `results/figures.json`, for the prose of notebook 4.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mnist_helpers import MnistCNN, TrainConfig, load_checkpoint, load_mnist, make_loaders
+from mnist_helpers.runfolder import epoch_checkpoints
+
+FIGURES = Path(__file__).resolve().parent.parent / "results" / "figures.json"
+SPLITS = 2000
+
+
+def flattery(right, splits=SPLITS, seed=1):
+    """Return the chosen epoch's mean accuracy on the half that chose it, and on the other.
+
+    `right` says for each epoch (row) and digit (column) whether the answer was right.
+    """
+    numbers, count = np.random.RandomState(seed), right.shape[1]
+    chosen, other = [], []
+    for _ in range(splits):
+        order = numbers.permutation(count)
+        halves = [right[:, part].mean(axis=1) for part in np.array_split(order, 2)]
+        best = halves[0].argmax()  # the first of equals, as a run keeps it
+        chosen.append(halves[0][best])
+        other.append(halves[1][best])
+    return float(np.mean(chosen)), float(np.mean(other))
+
+
+@torch.no_grad()
+def answers(folder, test_set):
+    """Return for each epoch of the run in `folder` which digits it gets right."""
+    _, loader = make_loaders(test_set, test_set, TrainConfig(device="cpu"))
+    rows, runs, paths = [], set(), epoch_checkpoints(folder)
+    if not paths:
+        raise SystemExit(f"{folder} has no checkpoints; train first, or name another with --run")
+    for path in paths:
+        model, checkpoint = MnistCNN(), load_checkpoint(path)
+        runs.add(checkpoint.get("run_id"))
+        model.load_state_dict(checkpoint["model_state_dict"])
+        model.eval()
+        right = [model(images).argmax(dim=1) == labels for images, labels in loader]
+        rows.append(torch.cat(right).numpy())
+        print(f"{path.name}: {rows[-1].mean():.2%}", flush=True)
+    if len(runs) > 1:
+        raise SystemExit(f"{folder} holds the checkpoints of {len(runs)} runs; name one's folder")
+    return np.stack(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, default=Path("model_checkpoints"))
+    parser.add_argument("--data-root", type=Path, default=Path("data"))
+    options = parser.parse_args()
+    _, test_set = load_mnist(options.data_root, allow_sample=False)
+    chosen, other = flattery(answers(options.run, test_set))
+    figures = json.loads(FIGURES.read_text("utf-8"))
+    figures["flattery.chosen"], figures["flattery.other"] = f"{chosen:.2%}", f"{other:.2%}"
+    print(f"on the half that chose {chosen:.2%}, on the other {other:.2%}")
+    FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
