@@ -148,7 +148,8 @@ class TrainConfig:
                 self._refuse(name, "True or False")
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov needs a momentum above 0")
-        self._check_device()
+        if self.device != "auto":
+            named_device(self.device)
         self._check_folder("data_root", optional=False)
         self._check_folder("checkpoint_dir", optional=True)
 
@@ -171,10 +172,6 @@ class TrainConfig:
     def _check_choice(self, name: str, choices: Sequence[str]) -> None:
         if getattr(self, name) not in choices:
             self._refuse(name, "one of " + ", ".join(choices))
-
-    def _check_device(self) -> None:
-        if self.device != "auto":
-            named_device(self.device)
 
     def _check_folder(self, name: str, optional: bool) -> None:
         value = getattr(self, name)
