@@ -1,7 +1,7 @@
 """One epoch of learning, and one of measuring: the loop that notebook 03 writes by hand."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -166,7 +166,7 @@ def lower_precision(device: torch.device, precision: str) -> AbstractContextMana
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    loader: Loader,
+    loader: Iterable[tuple[Tensor, Tensor]],
     loss_fn: LossFn | None = None,
     device: str | torch.device = "cpu",
 ) -> Metrics:

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from collections.abc import Iterable, Iterator
 
 from tqdm.std import tqdm
 
@@ -52,6 +53,13 @@ def open_bar(description: str, total: int, bar_format: str = BAR_FORMAT) -> tqdm
         dynamic_ncols=sys.stdout.isatty(),
         disable=workers.rank() > 0,
     )
+
+
+def watched(batches: Iterable, count: int, bar: tqdm, text: str) -> Iterator:
+    """Give `count` batches on, one by one, and say behind a bar what part of them is done."""
+    for number, batch in enumerate(batches):
+        bar.set_postfix_str(f"{text} {number / count:.0%}")
+        yield batch
 
 
 def close_bar(bar: tqdm, text: str = "") -> None:

@@ -19,7 +19,7 @@ from mnist_helpers.estimate import estimate_seconds
 from mnist_helpers.hardware import MEMORY_FORMATS
 from mnist_helpers.history import EpochRecord, History
 from mnist_helpers.loop import evaluate, in_training, train_one_epoch
-from mnist_helpers.progress import announce, close_bar, in_words, open_bar
+from mnist_helpers.progress import announce, close_bar, in_words, open_bar, watched
 from mnist_helpers.resume import check_fits, find, history_in, mend_best
 from mnist_helpers.runfolder import BEST_NAME, epoch_name, make_ready, move_to_previous
 from mnist_helpers.state import random_states, restore_random_states
@@ -127,8 +127,9 @@ class Run:
                 after_step=self.update.after_step,
             )  # fmt: skip
             trained = time.perf_counter()
-            bar.set_postfix_str(in_training(*train) + " testing...")
-            test = evaluate(self.update.tested, self.test_loader, self.loss_fn, self.device)
+            text_so_far = in_training(*train) + " testing"
+            batches = watched(self.test_loader, len(self.test_loader), bar, text_so_far)
+            test = evaluate(self.update.tested, batches, self.loss_fn, self.device)
             tested = time.perf_counter()
             record = EpochRecord(
                 epoch=epoch,

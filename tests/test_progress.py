@@ -66,3 +66,12 @@ def test_a_terminal_without_unicode_gets_plain_signs(terminal):
 )
 def test_times_are_said_as_people_say_them(seconds, words):
     assert in_words(seconds) == words
+
+
+def test_batches_are_given_on_and_what_is_done_stands_behind_the_bar(terminal):
+    bar, seen = progress.open_bar("Epoch", 3), []
+    for batch in progress.watched("abcd", 4, bar, "testing"):
+        seen.append((batch, bar.postfix))
+    assert seen == [("a", "testing 0%"), ("b", "testing 25%"),
+                    ("c", "testing 50%"), ("d", "testing 75%")]  # fmt: skip
+    progress.close_bar(bar)
