@@ -9,14 +9,22 @@ means go into `results/figures.json`, for the prose of notebook 4.
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mnist_helpers import MnistCNN, TrainConfig, load_checkpoint, load_mnist, make_loaders
-from mnist_helpers.runfolder import epoch_checkpoints
+from mnist_helpers import (
+    MnistCNN,
+    TrainConfig,
+    load_checkpoint,
+    load_mnist,
+    make_loaders,
+    profile_config,
+)
+from mnist_helpers.runfolder import epoch_checkpoints, find_run
 
 FIGURES = Path(__file__).resolve().parent.parent / "results" / "figures.json"
 SPLITS = 2000
@@ -42,19 +50,18 @@ def flattery(right, splits=SPLITS, seed=1):
 def answers(folder, test_set):
     """Return for each epoch of the run in `folder` which digits it gets right."""
     _, loader = make_loaders(test_set, test_set, TrainConfig(device="cpu"))
-    rows, runs, paths = [], set(), epoch_checkpoints(folder)
-    if not paths:
-        raise SystemExit(f"{folder} has no checkpoints; train first, or name another with --run")
-    for path in paths:
+    rows, run = [], find_run(dataclasses.replace(profile_config("full"), checkpoint_dir=folder))
+    if run is None:
+        raise SystemExit(f"{folder} holds no finished run of the whole recipe; name one with --run")
+    for path in epoch_checkpoints(folder):
         model, checkpoint = MnistCNN(), load_checkpoint(path)
-        runs.add(checkpoint.get("run_id"))
+        if checkpoint.get("run_id") != run["run_id"]:
+            raise SystemExit(f"{path} is of another run than the last checkpoint; remove it")
         model.load_state_dict(checkpoint["model_state_dict"])
         model.eval()
         right = [model(images).argmax(dim=1) == labels for images, labels in loader]
         rows.append(torch.cat(right).numpy())
         print(f"{path.name}: {rows[-1].mean():.2%}", flush=True)
-    if len(runs) > 1:
-        raise SystemExit(f"{folder} holds the checkpoints of {len(runs)} runs; name one's folder")
     return np.stack(rows)
 
 

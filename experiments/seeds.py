@@ -111,7 +111,7 @@ def keep(page, seed, records):
     """Add a finished seed's epochs to the page, all at once."""
     fresh = not page.is_file()
     with page.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if fresh:
             writer.writeheader()
         where = machine(pick_device())

@@ -58,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 done; 1 something is wrong with data or files, told in one
-        message on stderr; 2 wrong usage; 130 stopped with Ctrl-C or SIGTERM; 141 the
-        reader of the output is gone.
+        The exit code: 0 done; 1 something is wrong with data, files, the loss or another
+        process, told in one message on stderr; 2 wrong usage; 130 stopped with Ctrl-C or
+        SIGTERM; 141 the reader of the output is gone.
     """
     for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the terminal's letters
         if isinstance(stream, io.TextIOWrapper):

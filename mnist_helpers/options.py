@@ -1,4 +1,4 @@
-"""The words that the command line understands."""
+"""The words that the command line understands, and whether they make sense."""
 
 import argparse
 import dataclasses
@@ -120,16 +120,15 @@ def check_outputs(options: argparse.Namespace) -> None:
     ConfigError
         `--history` or `--plot` of `train` names no file that can be written.
     """
-    for path in (options.history, options.plot):
+    wanted = ("--history", options.history, (".csv", ".json")), ("--plot", options.plot, (".png",))
+    for option, path, endings in wanted:
         if path is None:
             continue
+        if path.suffix not in endings:
+            raise ConfigError(f"{option} writes {' or '.join(endings)}, got {str(path)!r}")
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise ConfigError(f"{path} cannot be written; name a file in a folder that can")
-    if options.history is not None and options.history.suffix not in (".csv", ".json"):
-        raise ConfigError(f"--history writes .csv or .json, got {str(options.history)!r}")
-    if options.plot is not None and options.plot.suffix != ".png":
-        raise ConfigError(f"--plot writes .png, got {str(options.plot)!r}")
 
 
 def check_save(options: argparse.Namespace) -> None:

@@ -27,8 +27,8 @@ BEST_COLOUR = "#D55E00"
 def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.ndarray:
     """Draw loss and accuracy, epoch by epoch, side by side.
 
-    The loss on a logarithmic scale, and the accuracy from a little below the lowest of
-    the test set on, so that the late epochs can be told apart.
+    The loss on a logarithmic scale, and the accuracy without the first of the training
+    set where that is far below the others, so that the late epochs can be told apart.
 
     Parameters
     ----------
@@ -66,16 +66,25 @@ def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.nda
         ax.set(title=f"{quantity.capitalize()}{data}", xlabel="epoch", ylabel=quantity)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3)
-    axes[0].set_yscale("log")  # the first epoch would squeeze all others to the ground
-    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[0].yaxis.set_major_formatter("{x:g}")
-    axes[0].yaxis.set_minor_formatter(NullFormatter())
-    axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    tested, top = history.column("test_accuracy"), axes[1].dataLim.ymax
-    room = max(top - min(tested), 0.001)
-    if axes[1].dataLim.ymin < min(tested) - 0.3 * room:  # training began far below
-        axes[1].set_ylim(min(tested) - 0.3 * room, top + 0.1 * room)
+    _scale(axes, history)
     return axes
+
+
+def _scale(axes: np.ndarray, history: History) -> None:
+    """Choose scales on which a first epoch does not squeeze all others together."""
+    losses = np.array([*history.column("train_loss"), *history.column("test_loss")])
+    if (losses > 0).any():
+        axes[0].set_yscale("log")
+        if losses[losses > 0].min() > 1e-4:  # else every tick of 1, 2 and 5 would be too many
+            axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[0].yaxis.set_minor_formatter(NullFormatter())
+    axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    first, *others = history.column("train_accuracy")
+    others += history.column("test_accuracy")
+    room = max(others) - min(others)
+    if len(history) > 1 and first < min(others) - 0.3 * room:
+        axes[1].set_ylim(min(others) - 0.3 * room, max(others) + 0.1 * room)
 
 
 def save_history_plot(history: History, path: str | Path) -> Path:

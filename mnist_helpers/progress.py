@@ -1,7 +1,9 @@
 """Progress bars and announcements; no other module of the package but `cli` prints."""
 
 import io
+import math
 import sys
+import time
 from collections.abc import Iterable, Iterator
 
 from tqdm.std import tqdm
@@ -57,8 +59,11 @@ def open_bar(description: str, total: int, bar_format: str = BAR_FORMAT) -> tqdm
 
 def watched(batches: Iterable, count: int, bar: tqdm, text: str) -> Iterator:
     """Give `count` batches on, one by one, and say behind a bar what part of them is done."""
+    drawn = -math.inf
     for number, batch in enumerate(batches):
-        bar.set_postfix_str(f"{text} {number / count:.0%}")
+        due = time.monotonic() - drawn >= REFRESH_SECONDS
+        bar.set_postfix_str(f"{text} {number / count:.0%}", refresh=due)
+        drawn = time.monotonic() if due else drawn
         yield batch
 
 

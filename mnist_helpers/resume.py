@@ -54,12 +54,13 @@ def check_fits(
     missing = [key for key in EXTRAS if key not in checkpoint]
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: a run cannot go on from it")
-    if not isinstance(checkpoint["config"], dict) or not isinstance(checkpoint["run_id"], str):
+    kinds = {"config": dict, "loaders": dict, "run_id": str}
+    if not all(isinstance(checkpoint[key], kind) for key, kind in kinds.items()):
         raise CheckpointError(f"{path} holds values of the wrong type; train again")
     differences = config.differences(checkpoint["config"])
     if checkpoint["data"] != source:
         differences.append(f"data: {checkpoint['data']!r} then, {source!r} now")
-    if checkpoint["loaders"] not in (loaders, _before_processes(loaders)):
+    if {"processes": 1} | checkpoint["loaders"] != loaders:  # older ones were of one
         differences.append(f"loaders: {checkpoint['loaders']} then, {loaders} now")
     if differences:
         raise CheckpointError(
@@ -83,15 +84,11 @@ def mend_best(folder: Path, epochs_folder: Path, epoch: int, run_id: str) -> Non
     """Write the best checkpoint again, from its epoch's, where it is another or damaged."""
     with contextlib.suppress(CheckpointError):
         best = load_checkpoint(folder / BEST_NAME)
-        if (best.get("run_id"), best["epoch"]) == (run_id, epoch):
+        # One of a later epoch is kept where that epoch is, though this run starts before it.
+        known = best["epoch"] == epoch or (folder / epoch_name(best["epoch"])).is_file()
+        if best.get("run_id") == run_id and known:
             return
     try:
         save_checkpoint(folder / BEST_NAME, load_checkpoint(epochs_folder / epoch_name(epoch)))
     except CheckpointError as error:
         announce(f"The best checkpoint, of epoch {epoch}, is lost: {error}")
-
-
-def _before_processes(loaders: dict[str, Any]) -> dict[str, Any]:
-    """Return what an older checkpoint says of these loaders, if they are of one process."""
-    one = loaders["processes"] == 1
-    return {k: v for k, v in loaders.items() if k != "processes" or not one}

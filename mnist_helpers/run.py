@@ -154,8 +154,7 @@ class Run:
         improved = before is None or record.test_accuracy > before.test_accuracy
         if self.config.checkpoint_dir is not None and workers.rank() == 0:
             checkpoint = self._checkpoint(record)
-            # The best first: stopped between the two, a resume repeats the epoch and
-            # writes both, while the other way round the best would stay the old one.
+            # The best first: stopped between the two, a resume repeats the epoch.
             if improved:
                 save_checkpoint(self.config.checkpoint_dir / BEST_NAME, checkpoint)
             save_checkpoint(self.config.checkpoint_dir / epoch_name(record.epoch), checkpoint)

@@ -68,12 +68,18 @@ class Update:
     def after_step(self) -> None:
         """Move the learning rate and the average, after each step of the optimizer."""
         if self.scheduler is not None:
-            with warnings.catch_warnings():
-                # The scaler skips steps whose float16 gradients overflow, as the first may.
-                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-                self.scheduler.step()
+            self._move_rate()
         if self.average is not None:
             self._move_average()
+
+    def _move_rate(self) -> None:
+        if not self.scaler.is_enabled():
+            self.scheduler.step()
+            return
+        with warnings.catch_warnings():
+            # The scaler skips steps whose float16 gradients overflow, as the first may.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.scheduler.step()
 
     @torch.no_grad()
     def _move_average(self) -> None:

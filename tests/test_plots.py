@@ -1,5 +1,4 @@
 import dataclasses
-import re
 import subprocess
 import sys
 
@@ -137,11 +136,38 @@ def test_every_public_name_is_there_and_others_are_not():
         _ = mnist_helpers.plot_everything
 
 
+def drawn(*accuracies):
+    """Return the axes of a history with these accuracies, of training and test."""
+    epochs = [
+        dataclasses.replace(record(number, test), train_accuracy=train)
+        for number, (train, test) in enumerate(accuracies, start=1)
+    ]
+    return plot_history(History(epochs))
+
+
 def test_late_epochs_can_be_told_apart_after_a_bad_start():
-    history = History([record(1, 0.9), record(2, 0.96), record(3, 0.97)])
-    low = dataclasses.replace(history[0], train_accuracy=0.1)
-    axes = plot_history(History([low, *list(history)[1:]]))
+    axes = drawn((0.1, 0.9), (0.95, 0.96), (0.94, 0.97))
     assert axes[0].get_yscale() == "log"
     bottom, top = axes[1].get_ylim()
-    assert 0.85 < bottom < 0.9 and top > max(history.column("test_accuracy"))
-    assert all(re.fullmatch(r"[\d.]*", t.get_text()) for t in axes[0].get_yticklabels())
+    assert 0.85 < bottom < 0.9 and top > 0.97
+    assert {"0.05", "0.1", "0.2"} <= {text.get_text() for text in axes[0].get_yticklabels()}
+
+
+@pytest.mark.parametrize(
+    "accuracies",
+    [[(0.9, 0.99)], [(0.91, 0.988), (0.97, 0.991)], [(0.1, 0.1), (0.11, 0.1)],
+     [(0.9, 0.9), (0.9, 0.9)]],
+)  # fmt: skip
+def test_at_most_the_first_training_accuracy_lies_outside_the_picture(accuracies):
+    bottom, top = drawn(*accuracies)[1].get_ylim()
+    (first, *trained), tested = zip(*accuracies, strict=True)
+    assert all(bottom <= accuracy <= top for accuracy in (*trained, *tested))
+    assert len(accuracies) > 1 or bottom <= first
+
+
+@pytest.mark.parametrize("loss", [0.0, float("nan"), 1e-9])
+def test_losses_that_have_no_logarithm_and_tiny_ones_are_drawn(loss):
+    epochs = [dataclasses.replace(record(n), train_loss=loss, test_loss=loss) for n in (1, 2)]
+    axes = plot_history(History([*epochs, record(3)] if loss == 1e-9 else epochs))
+    axes[0].figure.canvas.draw()  # a warning would be an error here
+    assert any(text.get_text() for text in axes[0].get_yticklabels())

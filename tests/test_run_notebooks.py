@@ -80,15 +80,24 @@ def test_an_interrupted_run_in_place_goes_on_and_a_finished_one_starts_anew(
     assert nbformat.read(first, as_version=4).cells[0].outputs[0].text == "resume 0\n"
     assert nbformat.read(second, as_version=4).cells[0].outputs == []  # as it was
 
-    assert run(runner, monkeypatch, "--in-place", str(first)) == 0  # the rest is not forgotten
-    assert "01_a.ipynb: finished before the interruption" in capsys.readouterr().out
+    other = write(runner, "05_c.ipynb", "1 / 0")
+    for code in (1, 0):  # what comes between neither ends the interrupted run nor outlives it
+        assert run(runner, monkeypatch, "--in-place", str(first), str(other)) == code
+        assert "01_a.ipynb: finished before the interruption" in capsys.readouterr().out
+        write(runner, "05_c.ipynb", "2 / 1")
 
     write(runner, "02_b.ipynb", "import os\nprint('resume', os.environ['MNIST_RESUME'])")
     assert run(runner, monkeypatch, "--in-place") == 0
     out = capsys.readouterr().out
     assert "01_a.ipynb: finished before the interruption" in out and "resume 1" in out
+    assert not list(runner.BUILD.glob("unfinished*"))
 
     assert run(runner, monkeypatch, "--in-place") == 0
     out = capsys.readouterr().out
     assert "finished before" not in out and out.count("resume 0") == 2
+
+    for source, code in (("1 / 0", 1), ("2 / 1", 0)):  # one alone, failed and mended
+        write(runner, "05_c.ipynb", source)
+        assert run(runner, monkeypatch, "--in-place", str(other)) == code
+    assert not list(runner.BUILD.glob("unfinished*"))
     assert nbformat.read(first, as_version=4).metadata["mnist_profile"] == "quick"

@@ -221,5 +221,5 @@ def test_choosing_the_best_flatters_where_there_is_noise_and_only_there():
     right = np.random.RandomState(3).rand(20, 2000) < 0.9
     chosen, other = flattery(right, splits=300)
     assert chosen > 0.908 and other == pytest.approx(0.9, abs=0.004)
-    chosen, other = flattery(np.repeat(right[:1], 20, axis=0), splits=300)
-    assert chosen == pytest.approx(other, abs=0.002)
+    right[7] = True  # where one epoch is truly better, choosing it is no flattery
+    assert flattery(right, splits=5) == (1.0, 1.0)

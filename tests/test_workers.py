@@ -112,10 +112,17 @@ def second_of(torchrun):
 
 
 @needs_torchrun
-def test_wrong_usage_is_said_by_one_process(command):
-    done = in_two_processes(command("--epochs", "0"))
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--epochs", "0", "mnist-helpers: epochs must be a whole number"),
+        ("--lr", "1e9", "mnist-helpers: the loss is"),
+    ],
+)
+def test_what_all_processes_meet_is_said_by_one(command, option, value, message):
+    done = in_two_processes(command(option, value))
     assert done.returncode != 0
-    assert done.stderr.count("mnist-helpers: epochs must be a whole number") == 1
+    assert done.stderr.count("mnist-helpers: ") == done.stderr.count(message) == 1
 
 
 def test_words_that_no_option_takes_are_said_by_the_first_alone(launched, monkeypatch, capsys):

@@ -12,7 +12,7 @@ def main():
     made = [PROJECT / ".venv", PROJECT / "mnist_helpers.egg-info", PROJECT / ".pytest_cache"]
     made += [PROJECT / ".ruff_cache", PROJECT / ".coverage"]
     made += [p for p in build.glob("*") if p.name not in KEPT_IN_BUILD] if build.is_dir() else []
-    for part in ("mnist_helpers", "tests", "tools"):
+    for part in ("experiments", "mnist_helpers", "tests", "tools"):
         made += (PROJECT / part).rglob("__pycache__")
     for path in made:
         if path.is_dir() and not path.is_symlink():

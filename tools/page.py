@@ -1,17 +1,9 @@
 """Make an HTML page of an executed notebook that needs nothing from the internet."""
 
-import re
-
+from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
-from nbconvert.preprocessors import Preprocessor
-
-FORMULA = re.compile(
-    r"(?P<code>```.*?```|`[^`\n]+`)"
-    r"|\$\$(?P<block>.+?)\$\$"
-    r"|\$(?P<inline>[^\s$](?:[^$\n]*[^\s$])?)\$",
-    re.DOTALL,
-)
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 # nbconvert's page asks a server for MathJax, require.js and mermaid before it shows.
 TEMPLATE = """
@@ -20,27 +12,36 @@ TEMPLATE = """
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 """
+# Said of every formula; headings, which go through an XML parser, would come out with it.
+NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 
 
-class FormulasAsMathML(Preprocessor):
-    """Replace LaTeX in prose by MathML, which browsers draw themselves."""
+class Renderer(IPythonRenderer):
+    """Writes LaTeX as MathML, which browsers draw themselves."""
 
-    def preprocess_cell(self, cell, resources, index):
-        if cell.cell_type == "markdown":
-            cell.source = FORMULA.sub(as_mathml, cell.source)
-        return cell, resources
+    def inline_math(self, body):
+        if body != body.strip():  # two prices, not a formula
+            return f"${body}$"
+        return convert(body).replace(NAMESPACE, "")
+
+    def block_math(self, body):
+        return convert(body.strip(), display="block").replace(NAMESPACE, "")
 
 
-def as_mathml(match):
-    if match["code"] is not None:
-        return match["code"]
-    is_block = match["block"] is not None
-    latex = match["block"] if is_block else match["inline"]
-    return convert(latex.strip(), display="block" if is_block else "inline")
+class OfflineExporter(HTMLExporter):
+    raw_template = TEMPLATE
+
+    @pass_context
+    def markdown2html(self, context, source):
+        renderer = Renderer(
+            escape=False,
+            attachments=context.get("cell", {}).get("attachments", {}),
+            anchor_link_text=self.anchor_link_text,
+        )
+        return MarkdownWithMath(renderer=renderer).render(source)
 
 
 def page_of(notebook, title):
     """Return the notebook as one HTML page, formulas and pictures within."""
-    exporter = HTMLExporter(raw_template=TEMPLATE, preprocessors=[FormulasAsMathML])
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    page, _ = OfflineExporter().from_notebook_node(notebook, {"metadata": {"name": title}})
     return page

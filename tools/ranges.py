@@ -57,8 +57,8 @@ def main():
         figures[f"range.{name}"] = f"{low * 100:.{digits}f} to {high * 100:.{digits}f} %"
         figures[f"seeds.{name}"] = str(len(accuracies))
     seeds = RESULTS / "seeds_fast.csv"
-    if seeds.is_file():  # no promise, only what they had
-        accuracies = last_accuracies(seeds)
+    accuracies = last_accuracies(seeds) if seeds.is_file() else []
+    if accuracies:  # no promise, only what they had
         figures["fast.seeds"] = str(len(accuracies))
         figures["fast.last"] = f"{min(accuracies):.2%} to {max(accuracies):.2%}"
     (RESULTS / "ranges.json").write_text(json.dumps(ranges, indent=1) + "\n", "utf-8")

@@ -69,12 +69,17 @@ def source_hash(path):
 
 
 class Unfinished:
-    """What an interrupted run in place had finished: a folder that is there until the end."""
+    """What an interrupted run in place had finished: a folder that is there until the end.
 
-    def __init__(self, profile):
+    The end is when all notebooks are done that it was begun for; others may come between.
+    """
+
+    def __init__(self, profile, paths):
         self.folder = BUILD / f"unfinished_{profile}"
         self.is_resumed = self.folder.is_dir()
-        self.folder.mkdir(exist_ok=True)
+        if not self.is_resumed:
+            self.folder.mkdir()
+            (self.folder / "wanted").write_text("\n".join(map(str, paths)), "utf-8")
 
     def has(self, path):
         stamp = self.folder / path.stem
@@ -84,18 +89,20 @@ class Unfinished:
         (self.folder / path.stem).write_text(source_hash(path))
 
     def finish(self):
-        shutil.rmtree(self.folder)
+        wanted = (self.folder / "wanted").read_text("utf-8").splitlines()
+        if all(self.has(Path(one)) for one in wanted):
+            shutil.rmtree(self.folder)
 
 
 def run_one(path, profile, in_place):
-    """Execute one notebook and write it; tell whether it went well."""
+    """Execute one notebook and write it; return where to, or None where a cell failed."""
     print(f"\n=== {path.name} ===", flush=True)
     started = time.perf_counter()
     try:
         notebook = execute(path, profile)
     except CellExecutionError as error:
         print(f"\n{path.name} failed:\n{error}", file=sys.stderr)
-        return False
+        return None
     seconds = time.perf_counter() - started
     print(f"=== {path.name}: {seconds:.0f} s ===", flush=True)
     if not resume_wanted():  # or it is the time of a part
@@ -104,8 +111,12 @@ def run_one(path, profile, in_place):
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     temporary.replace(target)
+    return target
+
+
+def write_page(path):
+    notebook = nbformat.read(path, as_version=4)
     (BUILD / f"{path.stem}.html").write_text(page_of(notebook, path.stem), encoding="utf-8")
-    return True
 
 
 def note_seconds(name, profile, seconds):
@@ -122,8 +133,9 @@ def say_result(pages):
         return
     checkpoint = load_checkpoint(best)
     data = "" if checkpoint["data"] == MNIST else f", on the {checkpoint['data']}"
-    curves = next((page for page in pages if page.stem.startswith("04")), pages[-1])
-    print(f"\nOpen {curves.relative_to(PROJECT)} in a browser to see the curves.")
+    for page in pages:
+        if page.stem.startswith("04"):
+            print(f"\nOpen {page.relative_to(PROJECT)} in a browser to see the curves.")
     print(f"Test accuracy reached: {checkpoint['test_accuracy']:.2%}{data}")
 
 
@@ -144,21 +156,22 @@ def main():
     paths = [p.resolve() for p in options.notebooks]
     paths = paths or sorted((PROJECT / "notebooks").glob(which))
     if options.in_place:
-        unfinished = Unfinished(profile)
+        unfinished = Unfinished(profile, paths)
         os.environ[RESUME_VARIABLE] = str(int(unfinished.is_resumed))
         if not unfinished.is_resumed and any(path.stem.startswith("03") for path in paths):
             move_to_previous(profile_config().checkpoint_dir)  # an older run is not to be resumed
-        for path in paths:
-            if unfinished.has(path):
-                print(f"{path.name}: finished before the interruption")
-            elif run_one(path, profile, in_place=True):
-                unfinished.add(path)
-            else:
-                return 1
-        if not options.notebooks or not unfinished.is_resumed:
-            unfinished.finish()
-    elif not all(run_one(path, profile, in_place=False) for path in paths):
-        return 1
+    for path in paths:
+        if options.in_place and unfinished.has(path):
+            print(f"{path.name}: finished before the interruption")
+            continue
+        written = run_one(path, profile, options.in_place)
+        if written is None:
+            return 1
+        if options.in_place:
+            unfinished.add(path)
+        write_page(written)
+    if options.in_place:
+        unfinished.finish()
     say_result([BUILD / f"{path.stem}.html" for path in paths])
     return 0
 
