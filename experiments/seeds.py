@@ -5,8 +5,9 @@ Usage: python -m experiments.seeds NAME [--seeds 1 2 3] [--data-root data] [--se
 NAME is a profile (quick, default, full), a recipe (baseline, fast), or a rival: `usual`
 and `usual_he`, our recipe in the usual loop with torch's or He's initial weights, up to
 20 epochs or until 99 % of the test digits are right. Seeds that `results/seeds_NAME.csv`
-holds already are skipped, so an interrupted run goes on. With --set, to try something,
-the epochs are shown and nothing is kept.
+holds already are skipped, and a rival, which takes hours, goes on after its last whole
+epoch, so either can be interrupted. With --set, to try something, the epochs are shown
+and nothing is kept.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import csv
 import dataclasses
 import time
 from pathlib import Path
+
+import torch
 
 from experiments.bench import machine
 from experiments.rivals import plain_accuracy, plain_epoch, usual_recipe
@@ -32,7 +35,8 @@ from mnist_helpers import (
 from mnist_helpers.history import FIELDS, EpochRecord
 from mnist_helpers.profiles import PROFILES
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+PROJECT = Path(__file__).resolve().parent.parent
+RESULTS, UNFINISHED = PROJECT / "results", PROJECT / "build" / "seeds"
 RIVALS = {"usual": "default", "usual_he": "he"}
 TARGET, MOST_EPOCHS = 0.99, 20
 COLUMNS = ("seed", *FIELDS, "machine")
@@ -58,20 +62,44 @@ def train_rival(name, seed, options):
     seed_everything(seed)
     device = pick_device()
     model, train, test, loss_fn, optimizer = usual_recipe(options.data_root, RIVALS[name], device)
-    records = []
-    for epoch in range(1, MOST_EPOCHS + 1):
+    page, records = UNFINISHED / f"{name}_{seed}.pt", []
+    if page.is_file():
+        records = [EpochRecord(**row) for row in restore(page, model, optimizer)]
+    while len(records) < MOST_EPOCHS and (not records or records[-1].test_accuracy < TARGET):
         started = time.perf_counter()
         loss, accuracy = plain_epoch(model, train, loss_fn, optimizer, device)
         trained = time.perf_counter()
         tested = plain_accuracy(model, test, device)
         seconds = trained - started, time.perf_counter() - trained
+        epoch = len(records) + 1
         records.append(EpochRecord(epoch, 0.01, loss, accuracy, float("nan"), tested, *seconds))
         print(
             f"{name}, seed {seed}, epoch {epoch}: {tested:.2%} in {sum(seconds):.0f} s", flush=True
         )
-        if tested >= TARGET:
-            break
+        store(page, model, optimizer, records)
     return records
+
+
+def store(page, model, optimizer, records):
+    """Keep all that the next epoch depends on; PyTorch's generator shuffles the loader."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "generator": torch.get_rng_state(),
+        "records": [dataclasses.asdict(record) for record in records],
+    }
+    torch.save(state, page.with_suffix(".part"))
+    page.with_suffix(".part").replace(page)  # either all of the epoch or all of the one before
+
+
+def restore(page, model, optimizer):
+    """Put model, optimizer and generator to where `store` found them; return the records."""
+    state = torch.load(page, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["generator"])
+    return state["records"]
 
 
 def main():

@@ -12,7 +12,7 @@ from torch import nn
 from mnist_helpers import run, update
 from mnist_helpers.batches import make_loaders
 from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
-from mnist_helpers.config import SAMPLE, TrainConfig, seed_everything
+from mnist_helpers.config import RECIPES, SAMPLE, TrainConfig, seed_everything
 from mnist_helpers.data import DigitDataset
 from mnist_helpers.errors import CheckpointError, InputError, TrainingError
 from mnist_helpers.estimate import estimate_seconds
@@ -351,9 +351,11 @@ def test_find_run_takes_only_the_same_finished_run(loaders, config):
 
 
 IN_ANOTHER_PROCESS = """
+import sys
 from tests.conftest import make_digits
 from mnist_helpers import MnistCNN, TrainConfig, digest, fit, make_loaders, seed_everything
-config = TrainConfig(epochs=1, batch_size=8, device="cpu", checkpoint_dir=None)
+changes = {"epochs": 1, "batch_size": 8, "device": "cpu", "checkpoint_dir": None}
+config = TrainConfig.recipe(sys.argv[1], **changes)
 seed_everything(config.seed)
 model = MnistCNN()
 fit(model, *make_loaders(make_digits(40), make_digits(10, 1), config), config)
@@ -361,11 +363,12 @@ print(digest(model.state_dict()))
 """
 
 
-def test_two_processes_with_the_same_seed_end_in_the_same_weights(request):
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_processes_with_the_same_seed_end_in_the_same_weights(request, recipe):
     hashes = set()
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "-c", IN_ANOTHER_PROCESS],
+            [sys.executable, "-c", IN_ANOTHER_PROCESS, recipe],
             cwd=request.config.rootpath, capture_output=True, text=True, check=True,
         )  # fmt: skip
         hashes.add(done.stdout.splitlines()[-1])
