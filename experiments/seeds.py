@@ -1,13 +1,14 @@
 """Train with one seed after another, and keep every epoch of each in `results/`.
 
 Usage: python -m experiments.seeds NAME [--seeds 1 2 3] [--data-root data] [--set FIELD=VALUE]
+       [--page PAGE]
 
 NAME is a profile (quick, default, full), a recipe (baseline, fast), or a rival: `usual`
 and `usual_he`, our recipe in the usual loop with torch's or He's initial weights, up to
 20 epochs or until 99 % of the test digits are right. Seeds that `results/seeds_NAME.csv`
 holds already are skipped, and a rival, which takes hours, goes on after its last whole
-epoch, so either can be interrupted. With --set, to try something, the epochs are shown
-and nothing is kept.
+epoch, so either can be interrupted. With --set, to try something, the last epochs are
+shown and nothing is kept, unless --page says in which `results/seeds_PAGE.csv`.
 """
 
 import argparse
@@ -108,23 +109,28 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--page", help="where --set keeps its epochs, results/seeds_PAGE.csv")
     options = parser.parse_args()
     if options.set and options.name in RIVALS:
         parser.error("--set changes a profile or a recipe; a rival has none")
+    if options.page and not options.set:
+        parser.error("--page is for what --set changes; the rest has a page of its own")
     changes = dict(pair.split("=") for pair in options.set)
     changes = {name: literal(value) for name, value in changes.items()}
-    page = RESULTS / f"seeds_{options.name}.csv"
-    done = set()
-    if page.is_file():
-        with page.open(encoding="utf-8", newline="") as file:
-            done = {int(row["seed"]) for row in csv.DictReader(file)}
+    keeps = not changes or options.page is not None
+    page = RESULTS / f"seeds_{options.page or options.name}.csv"
+    done = seeds_on(page) if keeps else set()
     for seed in options.seeds:
-        if changes:
-            print(*train_ours(options.name, seed, options, changes)[-1:])
-        elif seed not in done:
-            rival = options.name in RIVALS
-            train = train_rival if rival else lambda *these: train_ours(*these, {})
-            keep(page, seed, train(options.name, seed, options))
+        if seed in done:
+            continue
+        if options.name in RIVALS:
+            records = train_rival(options.name, seed, options)
+        else:
+            records = train_ours(options.name, seed, options, changes)
+        if keeps:
+            keep(page, seed, records)
+        else:
+            print(records[-1])
 
 
 def literal(text):
@@ -133,6 +139,14 @@ def literal(text):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def seeds_on(page):
+    """Return the seeds that a page holds already."""
+    if not page.is_file():
+        return set()
+    with page.open(encoding="utf-8", newline="") as file:
+        return {int(row["seed"]) for row in csv.DictReader(file)}
 
 
 def keep(page, seed, records):

@@ -3,13 +3,15 @@
 import argparse
 import json
 import math
+import sys
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from experiments import seeds, target
+from experiments import compare, seeds, target
+from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
 
 
@@ -99,3 +101,52 @@ def test_the_target_is_counted_in_epochs_and_compared_in_time(tmp_path, monkeypa
     assert "22.0 times sooner than usual" in capsys.readouterr().out
     page(tmp_path / "seeds_usual_he.csv", [[0.98, 0.99]])  # what was run itself comes first
     assert target.read_pages()["usual_he"] == [2]
+
+
+def test_two_ways_are_compared_seed_by_seed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "RESULTS", tmp_path)
+    page(tmp_path / "seeds_one.csv", [[0.5, 0.90], [0.5, 0.80], [0.5, 0.70]])
+    page(tmp_path / "seeds_two.csv", [[0.5, 0.91], [0.5, 0.82], [0.5, 0.73], [0.5, 0.99]])
+    (tmp_path / "figures.json").write_text('{"other": "1"}')
+    monkeypatch.setattr(sys, "argv", ["compare", "one", "two", "--figure", "gain"])
+    compare.main()
+    # Differences of 1, 2 and 3: mean 2, deviation 1, so 4.303 / sqrt(3) either way.
+    assert "two less one: +2.00 ± 2.48 percentage points, 3 seeds" in capsys.readouterr().out
+    assert json.loads((tmp_path / "figures.json").read_text()) == {
+        "other": "1", "gain": "+2.00 ± 2.48", "gain.seeds": "3"
+    }  # fmt: skip
+    with pytest.raises(SystemExit, match="1 common seeds are too few"):
+        compare.difference({1: 0.9, 2: 0.8}, {2: 0.9, 3: 0.8})
+
+
+def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(seeds, "RESULTS", tmp_path)
+    record = EpochRecord(1, 0.01, 0.3, 0.9, 0.2, 0.95, 1.0, 1.0)
+    trained = []
+
+    def train_ours(name, seed, options, changes):
+        trained.append((name, seed, changes))
+        return [record]
+
+    monkeypatch.setattr(seeds, "train_ours", train_ours)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["seeds", *arguments])
+        trained.clear()
+        seeds.main()
+        return trained
+
+    assert run("fast", "--seeds", "1", "2") == [("fast", 1, {}), ("fast", 2, {})]
+    assert run("fast", "--seeds", "2", "3") == [("fast", 3, {})]
+    unclipped = "--set", "clip_norm=0.0", "precision=float32"
+    changes = {"clip_norm": 0.0, "precision": "float32"}
+    assert run("fast", "--seeds", "1", *unclipped) == [("fast", 1, changes)]
+    assert "0.95" in capsys.readouterr().out
+    assert [page.name for page in tmp_path.glob("*.csv")] == ["seeds_fast.csv"]
+    assert run("fast", "--seeds", "1", *unclipped, "--page", "b") == [("fast", 1, changes)]
+    assert run("fast", "--seeds", "1", "2", *unclipped, "--page", "b") == [("fast", 2, changes)]
+    assert seeds.seeds_on(tmp_path / "seeds_b.csv") == {1, 2}
+    assert seeds.seeds_on(tmp_path / "seeds_fast.csv") == {1, 2, 3}
+    for wrong in (["usual", "--set", "lr=1"], ["fast", "--page", "fast"]):
+        with pytest.raises(SystemExit):
+            run(*wrong)
