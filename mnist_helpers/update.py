@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.amp import GradScaler
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -18,6 +19,9 @@ from mnist_helpers.config import TrainConfig
 from mnist_helpers.errors import CheckpointError, ConfigError
 from mnist_helpers.state import load_optimizer, load_weights
 
+# One cycle starts at a quarter of its peak, not at PyTorch's 25th: so low a rate keeps
+# this network on its first plateau for a part of its only epoch.
+START_DIVISOR = 4.0
 TRAINED = WEIGHTS[1]  # the weights that go on learning, where averaged ones are tested
 SCALER = "scaler_state_dict"
 
@@ -50,6 +54,9 @@ class Update:
             weight_decay=config.weight_decay,
             nesterov=config.nesterov,
         )
+        self._clip_norm = config.clip_norm
+        if config.clip_norm:
+            self.optimizer.register_step_pre_hook(self._clip)
         self.steps = steps
         self.scheduler = _one_cycle(self.optimizer, config, steps)
         # Not PyTorch's AveragedModel: it keeps its count on the CPU, and waits for a GPU to
@@ -64,6 +71,10 @@ class Update:
     def tested(self) -> nn.Module:
         """The model to test and to keep: the averaged one, where there is one."""
         return self.model if self.average is None else self.average
+
+    def _clip(self, *_: Any) -> None:
+        """Shorten a long gradient: at a high rate it could undo all that was learned."""
+        clip_grad_norm_(self.model.parameters(), self._clip_norm)
 
     def after_step(self) -> None:
         """Move the learning rate and the average, after each step of the optimizer."""
@@ -148,6 +159,7 @@ def _one_cycle(optimizer: SGD, config: TrainConfig, steps: int) -> LRScheduler |
         optimizer,
         max_lr=config.lr,
         total_steps=total,
+        div_factor=START_DIVISOR,
         pct_start=config.warmup,
         cycle_momentum=False,
     )

@@ -200,14 +200,16 @@ def test_a_range_reaches_four_deviations_around_the_last_epochs(tmp_path, monkey
     monkeypatch.setattr(ranges, "RESULTS", tmp_path)
     seeds_page(tmp_path / "seeds_quick.csv", [0.93, 0.94, 0.95, 0.94, 0.94])  # deviation 0.0071
     seeds_page(tmp_path / "seeds_default.csv", [0.99, 0.991])
-    seeds_page(tmp_path / "seeds_fast.csv", [0.991, 0.99])
+    seeds_page(tmp_path / "seeds_fast.csv", [0.992, 0.99])
+    seeds_page(tmp_path / "seeds_fast_unclipped.csv", [0.98, 0.991])
     (tmp_path / "figures.json").write_text('{"other": "1"}')
     assert ranges.main() == 0
     assert json.loads((tmp_path / "ranges.json").read_text()) == {
         "quick": {"last": [0.91, 0.97], "seeds": 5}
     }
     figures = json.loads((tmp_path / "figures.json").read_text())
-    fast = {"fast.last": "99.00% to 99.10%", "fast.seeds": "2"}
+    fast = {"fast.last": "99.00% to 99.20%", "fast.mean": "99.10%", "fast.seeds": "2"}
+    fast |= {"fast.unclipped": "98.00%", "fast.clipped": "99.20%"}
     assert figures == fast | {"other": "1", "range.quick": "91 to 97 %", "seeds.quick": "5"}
     assert "default: 2 seeds are too few" in capsys.readouterr().out
     with (tmp_path / "seeds_quick.csv").open("a") as file:

@@ -33,7 +33,7 @@ def test_one_cycle_rises_to_lr_and_falls_to_nearly_nothing():
         rates.append(update.optimizer.param_groups[0]["lr"])
         update.optimizer.step()
         update.after_step()
-    assert rates[0] == pytest.approx(0.5 / 25)
+    assert rates[0] == pytest.approx(0.5 / 4)
     top = rates.index(max(rates))
     assert top == pytest.approx(25, abs=1) and max(rates) == pytest.approx(0.5, rel=0.01)
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -69,6 +69,25 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_the_schedule_moves():
     scaled_step(update, torch.full((2, 1, 28, 28), 1e30))
     assert digest(update.model.state_dict()) == digest(weights)
     assert update.optimizer.param_groups[0]["lr"] > rate
+
+
+@pytest.mark.parametrize("scale", [1.0, 1024.0], ids=["float32", "float16"])
+@pytest.mark.parametrize(("gradient", "moved_by"), [(3.0, 3.0), (30.0, 4.0)])
+def test_a_long_gradient_is_shortened_and_a_short_one_left(scale, gradient, moved_by):
+    config = TrainConfig(clip_norm=4.0, lr=1.0, momentum=0, device="cpu").resolved()
+    update = Update(make_linear(), config, steps=5)
+    update.scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1)
+    before = [weight.detach().clone() for weight in update.model.parameters()]
+    weights = list(update.model.parameters())
+    weights[0].grad = torch.zeros_like(weights[0])
+    weights[1].grad = torch.zeros_like(weights[1])
+    weights[0].grad[0, 0] = 0.6 * gradient * scale  # one length for all weights together
+    weights[1].grad[0] = 0.8 * gradient * scale
+    update.scaler.scale(torch.zeros(()))  # float16 gradients come scaled, and are not cut as such
+    update.scaler.step(update.optimizer)
+    moved = [(old - new).sum() for old, new in zip(before, weights, strict=True)]
+    assert torch.stack(moved).norm().item() == pytest.approx(moved_by, rel=1e-4)
+    assert (moved[0] / moved[1]).item() == pytest.approx(0.75, rel=1e-4)
 
 
 def test_the_scale_of_float16_gradients_is_kept(tmp_path):
@@ -232,8 +251,8 @@ def test_a_checkpoint_from_before_these_settings_goes_on(loaders, config):
     fit(make_linear(), *loaders, old)
     path = old.checkpoint_dir / "mnist_model_epoch_1.pth"
     checkpoint = load_checkpoint(path)
-    for name in ("nesterov", "weight_decay", "schedule", "warmup", "average", "precision",
-                 "memory_format", "in_memory"):  # fmt: skip
+    for name in ("nesterov", "weight_decay", "clip_norm", "schedule", "warmup", "average",
+                 "precision", "memory_format", "in_memory"):  # fmt: skip
         del checkpoint["config"][name]
     save_checkpoint(path, checkpoint)
     now = dataclasses.replace(config, precision="float32")
