@@ -14,15 +14,14 @@ product, as the limit: what of it training reaches, counting 0.313 GFLOP an imag
 import argparse
 import datetime
 import json
-import os
-import platform
 import statistics
-import time
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from experiments.machine import machine, timed
+from experiments.pages import RESULTS
 from experiments.rivals import basic_example, plain_epoch, usual_recipe
 from mnist_helpers import (
     MnistCNN,
@@ -32,46 +31,14 @@ from mnist_helpers import (
     seed_everything,
     train_one_epoch,
 )
-from mnist_helpers.hardware import ISA_VARIABLES, MEMORY_FORMATS, PRECISIONS
+from mnist_helpers.hardware import MEMORY_FORMATS, PRECISIONS
 from mnist_helpers.progress import close_bar, open_bar
 from mnist_helpers.update import Update
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "benchmarks.jsonl"
+BENCHMARKS = RESULTS / "benchmarks.jsonl"
 # Forward 2 * 52,159,872 operations; backward twice that, less the first layer's images.
 GFLOP_AN_IMAGE = 0.313
 WIDTH = 2048  # of the matrices multiplied as the limit
-
-
-def machine(device):
-    """Return what kind of hardware this is, as a reader would name it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type == "mps":
-        return f"MPS of {platform.machine()}"
-    able = [
-        text
-        for text, there in (
-            ("AMX", torch.cpu._is_amx_tile_supported()),
-            ("AVX-512 bf16", torch.cpu._is_avx512_bf16_supported()),
-            ("AVX-512", torch.cpu._is_avx512_supported()),
-            ("AVX2", torch.cpu._is_avx2_supported()),
-        )
-        if there
-    ]
-    limit = next((os.environ[name] for name in ISA_VARIABLES if name in os.environ), "")
-    count = torch.get_num_threads()
-    threads = f"{count} thread{'s' * (count > 1)}"
-    name = f"{threads} of {platform.machine()} with {able[0] if able else '?'}"
-    return f"{name} limited to {limit}" if limit else name
-
-
-def timed(work, device):
-    """Return the seconds that `work()` takes, the device's included."""
-    started = time.perf_counter()
-    work()
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-    return time.perf_counter() - started
 
 
 def ours(options, config):
@@ -145,16 +112,19 @@ def main():
     bar = open_bar("rounds", rounds)
     for number in range(rounds):
         for name, work in contenders.items():
-            taken = timed(work, device)
+            taken = timed(work, device=device)
             if number:  # the first round warms up
                 seconds[name].append(taken)
         bar.update(1)
     close_bar(bar)
-    report(options, config, seconds)
+    entry = entry_of(options, config, fast, seconds)
+    show(entry)
+    with BENCHMARKS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
 
 
-def report(options, config, seconds):
-    """Print medians and spread, and keep them."""
+def entry_of(options, config, fast, seconds):
+    """Return what is kept of a measurement: medians and spread, and of what they are."""
     names = "ours", "fast", "usual", "basic"
     rates = {name: [options.images / s for s in seconds[name]] for name in names}
     limit = [10 * 2 * WIDTH**3 / 1e9 / s for s in seconds["product"]]
@@ -162,12 +132,14 @@ def report(options, config, seconds):
     def ratio(one, other):
         return spread([a / b for a, b in zip(one, other, strict=True)])
 
-    entry = {
+    return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(torch.device(config.device)),
         "torch": torch.__version__,
         "precision": config.precision,
         "batch_size": config.batch_size,
+        "fast_batch_size": fast.batch_size,
+        "images": options.images,
         "pairs": options.pairs,
         "images_per_second": {name: spread(values) for name, values in rates.items()},
         "product_gflops": spread(limit),
@@ -176,12 +148,19 @@ def report(options, config, seconds):
         "fast_over_usual": ratio(rates["fast"], rates["usual"]),
         "share_of_product": ratio([r * GFLOP_AN_IMAGE for r in rates["ours"]], limit),
     }
-    print(f"{entry['machine']}, {config.precision}, {options.pairs} pairs: median (least to most)")
+
+
+def show(entry):
+    """Print a measurement, a line for each rate and ratio."""
+    print(
+        f"{entry['machine']}, {entry['precision']}, {entry['pairs']} pairs: median (least to most)"
+    )
+    rates = entry["images_per_second"]
     rows = {
-        "ours": ("images/s", *entry["images_per_second"]["ours"]),
-        "fast": ("images/s", *entry["images_per_second"]["fast"]),
-        "(a) the usual loop": ("images/s", *entry["images_per_second"]["usual"]),
-        "(b) PyTorch's example": ("images/s", *entry["images_per_second"]["basic"]),
+        "ours": ("images/s", *rates["ours"]),
+        "fast": ("images/s", *rates["fast"]),
+        "(a) the usual loop": ("images/s", *rates["usual"]),
+        "(b) PyTorch's example": ("images/s", *rates["basic"]),
         "(c) matrix product": ("GFLOP/s", *entry["product_gflops"]),
         "ours over (a)": ("times", *entry["ours_over_usual"]),
         "ours over (b)": ("times", *entry["ours_over_basic"]),
@@ -190,8 +169,6 @@ def report(options, config, seconds):
     }
     for name, (unit, median, least, most) in rows.items():
         print(f"{name:22} {median:8.4g} {unit:8} ({least:.4g} to {most:.4g})")
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
 
 
 if __name__ == "__main__":

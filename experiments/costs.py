@@ -15,17 +15,17 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from experiments.bench import machine
+from experiments.machine import machine, timed
+from experiments.pages import RESULTS
 from mnist_helpers import MnistCNN, TrainConfig, evaluate, load_mnist, make_loaders, train_one_epoch
 from mnist_helpers.progress import open_bar
 
-RESULTS = Path(__file__).resolve().parent.parent / "results" / "costs.jsonl"
+COSTS = RESULTS / "costs.jsonl"
 UNITS = (1, 2, 4, 6)
 IMPORTS = 7
 
@@ -42,12 +42,6 @@ def bare_steps(model, loader, loss_fn, optimizer):
         loss = loss_fn(model(images), labels)
         loss.backward()
         optimizer.step()
-
-
-def timed(work, *arguments):
-    started = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - started
 
 
 def with_bar(model, loader, loss_fn, optimizer):
@@ -108,7 +102,7 @@ def main():
         "bar_and_metrics_share": [round(share, 4) for share in sorted(pairs)],
     }
     print(json.dumps(entry, indent=1))
-    with RESULTS.open("a", encoding="utf-8") as file:
+    with COSTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
 
 

@@ -10,12 +10,12 @@ means go into `results/figures.json`, for the prose of notebook 4.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from experiments.pages import keep_figures
 from mnist_helpers import (
     MnistCNN,
     TrainConfig,
@@ -26,7 +26,6 @@ from mnist_helpers import (
 )
 from mnist_helpers.runfolder import epoch_checkpoints, find_run
 
-FIGURES = Path(__file__).resolve().parent.parent / "results" / "figures.json"
 SPLITS = 2000
 
 
@@ -72,10 +71,8 @@ def main():
     options = parser.parse_args()
     _, test_set = load_mnist(options.data_root, allow_sample=False)
     chosen, other = flattery(answers(options.run, test_set))
-    figures = json.loads(FIGURES.read_text("utf-8"))
-    figures["flattery.chosen"], figures["flattery.other"] = f"{chosen:.2%}", f"{other:.2%}"
+    keep_figures({"flattery.chosen": f"{chosen:.2%}", "flattery.other": f"{other:.2%}"})
     print(f"on the half that chose {chosen:.2%}, on the other {other:.2%}")
-    FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

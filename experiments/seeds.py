@@ -1,14 +1,15 @@
 """Train with one seed after another, and keep every epoch of each in `results/`.
 
-Usage: python -m experiments.seeds NAME [--seeds 1 2 3] [--data-root data] [--set FIELD=VALUE]
-       [--page PAGE]
+Usage: python -m experiments.seeds NAME [--seeds 1 2 3] [--data-root data]
+       [--set FIELD=VALUE ... [--keep]]
 
 NAME is a profile (quick, default, full), a recipe (baseline, fast), or a rival: `usual`
 and `usual_he`, our recipe in the usual loop with torch's or He's initial weights, up to
 20 epochs or until 99 % of the test digits are right. Seeds that `results/seeds_NAME.csv`
 holds already are skipped, and a rival, which takes hours, goes on after its last whole
-epoch, so either can be interrupted. With --set, to try something, the last epochs are
-shown and nothing is kept, unless --page says in which `results/seeds_PAGE.csv`.
+epoch, so either can be interrupted. (Who changes a recipe has to remove its page first.)
+With --set, to try something, the last epochs are shown and nothing is kept; with --keep
+too, they get a page of their own, such as `results/seeds_fast-clip_norm=0.0.csv`.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from pathlib import Path
 
 import torch
 
-from experiments.bench import machine
+from experiments.machine import machine
+from experiments.pages import MOST_EPOCHS, TARGET, epochs_of, page_of
 from experiments.rivals import plain_accuracy, plain_epoch, usual_recipe
 from mnist_helpers import (
     RECIPES,
@@ -36,10 +38,8 @@ from mnist_helpers import (
 from mnist_helpers.history import FIELDS, EpochRecord
 from mnist_helpers.profiles import PROFILES
 
-PROJECT = Path(__file__).resolve().parent.parent
-RESULTS, UNFINISHED = PROJECT / "results", PROJECT / "build" / "seeds"
+UNFINISHED = Path(__file__).resolve().parent.parent / "build" / "seeds"
 RIVALS = {"usual": "default", "usual_he": "he"}
-TARGET, MOST_EPOCHS = 0.99, 20
 COLUMNS = ("seed", *FIELDS, "machine")
 
 
@@ -61,9 +61,12 @@ def train_ours(name, seed, options, changes):
 def train_rival(name, seed, options):
     """Return the epochs of rival (a), until it has reached the target."""
     seed_everything(seed)
-    device = pick_device()
-    model, train, test, loss_fn, optimizer = usual_recipe(options.data_root, RIVALS[name], device)
-    page, records = UNFINISHED / f"{name}_{seed}.pt", []
+    config = TrainConfig().resolved()
+    device = torch.device(config.device)
+    model, train, test, loss_fn, optimizer = usual_recipe(
+        options.data_root, RIVALS[name], device, batch_size=config.batch_size
+    )
+    page, records = unfinished(name, seed), []
     if page.is_file():
         records = [EpochRecord(**row) for row in restore(page, model, optimizer)]
     while len(records) < MOST_EPOCHS and (not records or records[-1].test_accuracy < TARGET):
@@ -79,6 +82,11 @@ def train_rival(name, seed, options):
         )
         store(page, model, optimizer, records)
     return records
+
+
+def unfinished(name, seed):
+    """Return where a rival's state is until it has finished."""
+    return UNFINISHED / f"{name}_{seed}.pt"
 
 
 def store(page, model, optimizer, records):
@@ -108,53 +116,44 @@ def main():
     parser.add_argument("name", choices=[*PROFILES, *RECIPES, *RIVALS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--data-root", type=Path, default=Path("data"))
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--page", help="where --set keeps its epochs, results/seeds_PAGE.csv")
+    parser.add_argument("--set", type=pair, nargs="+", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--keep", action="store_true", help="give --set's epochs a page too")
     options = parser.parse_args()
     if options.set and options.name in RIVALS:
         parser.error("--set changes a profile or a recipe; a rival has none")
-    if options.page and not options.set:
-        parser.error("--page is for what --set changes; the rest has a page of its own")
-    changes = dict(pair.split("=") for pair in options.set)
-    changes = {name: literal(value) for name, value in changes.items()}
-    keeps = not changes or options.page is not None
-    page = RESULTS / f"seeds_{options.page or options.name}.csv"
-    done = seeds_on(page) if keeps else set()
+    page = "-".join([options.name, *(f"{field}={value}" for field, value in options.set)])
+    keeps = options.keep or not options.set
+    done = epochs_of(page) if keeps else {}
     for seed in options.seeds:
         if seed in done:
             continue
         if options.name in RIVALS:
             records = train_rival(options.name, seed, options)
         else:
-            records = train_ours(options.name, seed, options, changes)
+            records = train_ours(options.name, seed, options, dict(options.set))
         if keeps:
-            keep(page, seed, records)
+            keep(page_of(page), seed, records)
+            unfinished(options.name, seed).unlink(missing_ok=True)
         else:
             print(records[-1])
 
 
-def literal(text):
-    """Read 0.5, None or True as such, and other words as text."""
+def pair(text):
+    """Read FIELD=VALUE, where 0.5, None or True are meant as such."""
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, such as lr=0.02, got {text!r}")
     try:
-        return ast.literal_eval(text)
+        return field, ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return text
-
-
-def seeds_on(page):
-    """Return the seeds that a page holds already."""
-    if not page.is_file():
-        return set()
-    with page.open(encoding="utf-8", newline="") as file:
-        return {int(row["seed"]) for row in csv.DictReader(file)}
+        return field, value
 
 
 def keep(page, seed, records):
     """Add a finished seed's epochs to the page, all at once."""
-    fresh = not page.is_file()
     with page.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if fresh:
+        if file.tell() == 0:
             writer.writeheader()
         where = machine(pick_device())
         for record in records:

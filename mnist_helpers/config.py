@@ -35,7 +35,7 @@ SCHEDULES = ("constant", "one_cycle")
 FREE_ON_RESUME = frozenset({"epochs", "data_root", "checkpoint_dir", "in_memory"})
 # What a run computed whose checkpoints are older than these fields; other fields that
 # it does not name had their defaults.
-BEFORE = {"precision": "float32", "memory_format": "channels_last"}
+BEFORE = {"precision": "float32", "memory_format": "channels_last", "start": 0.04}
 
 # `baseline` is the textbook's. `fast` is made for one epoch: smaller batches and so more
 # steps, a learning rate that rises and falls (Smith and Topin, https://arxiv.org/abs/1708.07120),
@@ -93,8 +93,11 @@ class TrainConfig:
         Gradients whose norm, over all weights together, is larger are scaled down to it;
         0 leaves all as they are.
     schedule
-        "constant", or "one_cycle": the learning rate rises from lr / 4 to lr, then falls
-        to nearly nothing at the end of the last epoch.
+        "constant", or "one_cycle": the learning rate rises to lr, then falls to nearly
+        nothing at the end of the last epoch.
+    start
+        The part of lr at which one cycle starts. PyTorch's own, 0.04, keeps this network on
+        its first plateau for a part of its only epoch.
     warmup
         The part of all steps in which one cycle rises; between 0 and 1.
     average
@@ -129,6 +132,7 @@ class TrainConfig:
     weight_decay: float = setting(0.0, "pull of every weight towards 0")
     clip_norm: float = setting(0.0, "greatest norm of a gradient; 0 for no limit")
     schedule: str = setting("constant", "learning rate over time: constant or one_cycle")
+    start: float = setting(0.25, "part of lr at which one_cycle starts")
     warmup: float = setting(0.2, "part of all steps in which one_cycle rises")
     average: float = setting(0.0, "fading of averaged weights, 0.98 for instance; 0 for none")
     precision: str = setting("auto", "auto, float32, bfloat16 or float16")
@@ -145,6 +149,7 @@ class TrainConfig:
         self._check_real("momentum", lambda m: 0 <= m < 1, "a number from 0 to below 1")
         self._check_real("weight_decay", lambda w: w >= 0, "a number from 0, such as 0.0005")
         self._check_real("clip_norm", lambda c: c >= 0, "a number from 0, such as 4")
+        self._check_real("start", lambda part: 0 < part <= 1, "a number from above 0 to 1")
         self._check_real("warmup", lambda part: 0 < part < 1, "a number between 0 and 1")
         self._check_real("average", lambda a: 0 <= a < 1, "a number from 0 to below 1")
         self._check_choice("schedule", SCHEDULES)
@@ -228,7 +233,9 @@ class TrainConfig:
         saved
             What `to_dict` of the earlier run returned.
         """
-        free = FREE_ON_RESUME if self.schedule == "constant" else FREE_ON_RESUME - {"epochs"}
+        free = FREE_ON_RESUME - {"epochs"}
+        if self.schedule == "constant":  # these shape one cycle alone
+            free = FREE_ON_RESUME | {"start", "warmup"}
         defaults = {f.name: f.default for f in dataclasses.fields(self)} | BEFORE
         before = defaults | dict(saved)
         return [

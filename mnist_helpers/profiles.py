@@ -83,7 +83,7 @@ def promised_accuracy(source: str, name: str | None = None) -> tuple[float, floa
     Returns
     -------
     tuple of float or None
-        Two fractions, measured over several seeds by `tools/ranges.py`; None where
+        Two fractions, measured over several seeds by `experiments/ranges.py`; None where
         nothing was measured.
     """
     name = name or os.environ.get(PROFILE_VARIABLE) or "default"

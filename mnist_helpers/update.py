@@ -19,9 +19,6 @@ from mnist_helpers.config import TrainConfig
 from mnist_helpers.errors import CheckpointError, ConfigError
 from mnist_helpers.state import load_optimizer, load_weights
 
-# One cycle starts at a quarter of its peak, not at PyTorch's 25th: so low a rate keeps
-# this network on its first plateau for a part of its only epoch.
-START_DIVISOR = 4.0
 TRAINED = WEIGHTS[1]  # the weights that go on learning, where averaged ones are tested
 SCALER = "scaler_state_dict"
 
@@ -55,7 +52,7 @@ class Update:
             nesterov=config.nesterov,
         )
         self._clip_norm = config.clip_norm
-        if config.clip_norm:
+        if config.clip_norm:  # a hook sees what a step takes: unscaled, summed over processes
             self.optimizer.register_step_pre_hook(self._clip)
         self.steps = steps
         self.scheduler = _one_cycle(self.optimizer, config, steps)
@@ -159,7 +156,7 @@ def _one_cycle(optimizer: SGD, config: TrainConfig, steps: int) -> LRScheduler |
         optimizer,
         max_lr=config.lr,
         total_steps=total,
-        div_factor=START_DIVISOR,
+        div_factor=1 / config.start,
         pct_start=config.warmup,
         cycle_momentum=False,
     )

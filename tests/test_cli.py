@@ -49,9 +49,9 @@ def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
     given = [
         "--lr", "0.02", "--momentum", "0.5", "--seed", "7", "--data-root", "there",
         "--train-limit", "40", "--test-limit", "20", "--checkpoint-dir", "out", "--nesterov",
-        "--weight-decay", "0.001", "--clip-norm", "2", "--schedule", "one_cycle", "--warmup", "0.5",
-        "--average", "0.9", "--precision", "float32", "--memory-format", "contiguous",
-        "--no-in-memory",
+        "--weight-decay", "0.001", "--clip-norm", "2", "--schedule", "one_cycle",
+        "--start", "0.5", "--warmup", "0.5", "--average", "0.9", "--precision", "float32",
+        "--memory-format", "contiguous", "--no-in-memory",
     ]  # fmt: skip
     assert main(["train", *SMALL, *given, "--no-sample"]) == 0
     saved = load_checkpoint(tmp_path / "out" / "mnist_model_epoch_2.pth")["config"]
@@ -59,7 +59,7 @@ def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
         "epochs": 2, "batch_size": 10, "lr": 0.02, "momentum": 0.5, "seed": 7, "device": "cpu",
         "data_root": "there", "checkpoint_dir": "out", "train_limit": 40, "test_limit": 20,
         "nesterov": True, "weight_decay": 0.001, "clip_norm": 2.0,
-        "schedule": "one_cycle", "warmup": 0.5, "average": 0.9,
+        "schedule": "one_cycle", "start": 0.5, "warmup": 0.5, "average": 0.9,
         "precision": "float32", "memory_format": "contiguous", "in_memory": False,
     }  # fmt: skip
     (call,) = small_data

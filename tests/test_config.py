@@ -41,6 +41,7 @@ def test_the_batch_size_follows_the_device(device, size, monkeypatch):
         *[("train_limit", bad) for bad in (0, -5, 1.5)],
         *[("test_limit", bad) for bad in (0, "10")],
         *[("weight_decay", bad) for bad in (-1, math.nan, "0")],
+        *[("start", bad) for bad in (0, 1.1, "1")],
         *[("clip_norm", bad) for bad in (-1, math.inf, "4")],
         *[("warmup", bad) for bad in (0, 1, -0.1, None)],
         *[("average", bad) for bad in (1, -0.1, math.inf)],

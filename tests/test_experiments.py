@@ -1,6 +1,7 @@
 """The scripts behind the figures in results/."""
 
 import argparse
+import dataclasses
 import json
 import math
 import sys
@@ -10,9 +11,32 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from experiments import compare, seeds, target
+from experiments import compare, pages, ranges, seeds, target
 from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Return a folder of results of one's own, with one figure in it."""
+    for module in (pages, ranges, target):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    (tmp_path / "figures.json").write_text('{"other": "1"}')
+    return tmp_path
+
+
+def figures(results):
+    return json.loads((results / "figures.json").read_text())
+
+
+def page(name, accuracies, machine="2 threads of a computer"):
+    """Write a page of seeds, each with its epochs' accuracies."""
+    rows = [
+        f"{seed},{epoch},{accuracy},{machine}"
+        for seed, epochs in enumerate(accuracies, 1)
+        for epoch, accuracy in enumerate(epochs, 1)
+    ]
+    pages.page_of(name).write_text("seed,epoch,test_accuracy,machine\n" + "\n".join(rows) + "\n")
 
 
 @pytest.fixture
@@ -20,7 +44,7 @@ def rival(tmp_path, monkeypatch):
     """Return a rival of four epochs that learns small digits, and how often it has learned."""
     begun = []
 
-    def usual_recipe(root, init, device):
+    def usual_recipe(root, init, device, batch_size):
         digits = make_digits(40)
         model = make_linear()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0001, momentum=0.9)
@@ -36,7 +60,6 @@ def rival(tmp_path, monkeypatch):
     learn, stop_third = seeds.plain_epoch, []
     monkeypatch.setattr(seeds, "usual_recipe", usual_recipe)
     monkeypatch.setattr(seeds, "plain_epoch", plain_epoch)
-    monkeypatch.setattr(seeds, "pick_device", lambda: torch.device("cpu"))
     monkeypatch.setattr(seeds, "UNFINISHED", tmp_path / "seeds")
     monkeypatch.setattr(seeds, "MOST_EPOCHS", 4)
     monkeypatch.setattr(seeds, "TARGET", 2.0)
@@ -68,61 +91,97 @@ def test_a_rival_stops_where_it_has_reached_the_target(rival, monkeypatch):
     records = seeds.train_rival("usual", 1, argparse.Namespace(data_root=None))
     assert len(records) == 1
     again = seeds.train_rival("usual", 1, argparse.Namespace(data_root=None))
-    assert again == records or math.isnan(again[0].test_loss)
-
-
-def page(path, accuracies):
-    """Write a page of seeds, each with its epochs' accuracies."""
-    rows = [
-        f"{seed},{epoch},{accuracy}"
-        for seed, epochs in enumerate(accuracies, 1)
-        for epoch, accuracy in enumerate(epochs, 1)
+    assert len(rival[0]) == 1  # it had the target: nothing was learned anew
+    assert [dataclasses.replace(record, test_loss=0.0) for record in again] == [
+        dataclasses.replace(record, test_loss=0.0) for record in records
     ]
-    path.write_text("seed,epoch,test_accuracy\n" + "\n".join(rows) + "\n")
 
 
-def test_the_target_is_counted_in_epochs_and_compared_in_time(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(target, "RESULTS", tmp_path)
-    page(tmp_path / "seeds_fast.csv", [[0.99], [0.991], [0.9899]])
-    page(tmp_path / "seeds_default.csv", [[0.9, 0.98, 0.99], [0.995, 0.5], [0.98] * 5])
-    page(tmp_path / "seeds_usual.csv", [[0.98] * 20, [0.98] * 11 + [0.99], [0.98] * 20])
-    assert target.first_epochs(tmp_path / "seeds_fast.csv") == [1, 1, math.inf]
-    assert target.first_epochs(tmp_path / "seeds_default.csv") == [3, 1, math.inf]
-    assert target.first_epochs(tmp_path / "seeds_usual.csv") == [20, 12, 20]
-    older, last = {"fast_over_usual": [9.0]}, {"fast_over_usual": [1.1, 1.0, 1.2], "machine": "m"}
-    (tmp_path / "benchmarks.jsonl").write_text(f"{json.dumps(older)}\n{json.dumps(last)}\n")
-    (tmp_path / "figures.json").write_text('{"other": "1"}')
+def test_the_target_is_counted_in_epochs_and_compared_in_time(results, capsys):
+    page("fast", [[0.99], [0.991], [0.9899]], machine="1 thread of a computer")
+    page("default", [[0.9, 0.98, 0.99], [0.995, 0.5], [0.98] * 5])
+    page("usual", [[0.98] * 20, [0.98] * 11 + [0.99], [0.98] * 20])
+    with pytest.raises(SystemExit, match="run `make bench` on a computer"):
+        target.main()
+    speeds = [9.0, "another"], [1.1, "4 threads of a computer"], [5.0, "a third"]
+    lines = [json.dumps({"fast_over_usual": [s, s, s], "machine": m}) for s, m in speeds]
+    old = json.dumps({"machine": "4 threads of a computer"})
+    (results / "benchmarks.jsonl").write_text("\n".join([*lines, old]) + "\n")
     target.main()
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["other"] == "1"
-    assert (figures["target.fast"], figures["target.fast.seeds"]) == ("1", "3")
-    assert (figures["target.usual"], figures["target.usual.over_fast"]) == ("20", "22.0")
-    assert (figures["target.usual_he"], figures["target.usual_he.over_fast"]) == ("3", "3.3")
-    assert "22.0 times sooner than usual" in capsys.readouterr().out
-    page(tmp_path / "seeds_usual_he.csv", [[0.98, 0.99]])  # what was run itself comes first
-    assert target.read_pages()["usual_he"] == [2]
+    assert figures(results) == {
+        "other": "1",
+        "target.fast": "1", "target.fast.reached": "2 of 3",
+        "target.usual": "at least 20", "target.usual.reached": "1 of 3",
+        "target.usual.over_fast": "at least 22.0",
+        "target.usual_he": "3", "target.usual_he.reached": "2 of 3",
+        "target.usual_he.over_fast": "3.3",
+    }  # fmt: skip
+    assert "at least 22.0 times sooner than usual" in capsys.readouterr().out
+    page("usual_he", [[0.98, 0.99]])  # what was run itself comes first
+    target.main()
+    assert figures(results)["target.usual_he"] == "2"
 
 
-def test_two_ways_are_compared_seed_by_seed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "RESULTS", tmp_path)
-    page(tmp_path / "seeds_one.csv", [[0.5, 0.90], [0.5, 0.80], [0.5, 0.70]])
-    page(tmp_path / "seeds_two.csv", [[0.5, 0.91], [0.5, 0.82], [0.5, 0.73], [0.5, 0.99]])
-    (tmp_path / "figures.json").write_text('{"other": "1"}')
+def test_a_seed_that_did_not_arrive_would_have_taken_longer():
+    assert target.least_median({1: [0.99], 2: [0.5], 3: [0.5, 0.99]}) == (2, True)
+    assert target.least_median({1: [0.99], 2: [0.5] * 3, 3: [0.5] * 6}) == (4, False)
+    assert target.least_median({1: [0.5] * 20}) == (20, False)
+    assert target.first_epochs({1: [0.5, 0.99, 0.5], 2: [0.5]}) == [2, math.inf]
+
+
+def test_where_half_of_fast_does_not_arrive_no_time_is_told(results):
+    with pytest.raises(SystemExit, match="seeds fast` first"):
+        target.main()
+    page("fast", [[0.99], [0.98], [0.98]])
+    with pytest.raises(SystemExit, match="half of the seeds of fast have less than 99%"):
+        target.main()
+    assert figures(results) == {"other": "1"}
+
+
+def test_two_ways_are_compared_seed_by_seed(results, monkeypatch, capsys):
+    page("one", [[0.5, 0.9], [0.5, 0.8], [0.5, 0.7], [0.5, 0.6], [0.5, 0.5]])
+    page("two", [[0.5, 0.91], [0.5, 0.82], [0.5, 0.73], [0.5, 0.64], [0.5, 0.55], [0.5, 0.99]])
     monkeypatch.setattr(sys, "argv", ["compare", "one", "two", "--figure", "gain"])
     compare.main()
-    # Differences of 1, 2 and 3: mean 2, deviation 1, so 4.303 / sqrt(3) either way.
-    assert "two less one: +2.00 ± 2.48 percentage points, 3 seeds" in capsys.readouterr().out
-    assert json.loads((tmp_path / "figures.json").read_text()) == {
-        "other": "1", "gain": "+2.00 ± 2.48", "gain.seeds": "3"
+    # Differences of 1 to 5: mean 3, deviation 1.58, so 2.776 * 1.58 / sqrt(5) either way.
+    assert "two less one: +3.00 ± 1.96 percentage points, 5 seeds" in capsys.readouterr().out
+    assert figures(results) == {"other": "1", "gain": "+3.00 ± 1.96", "gain.seeds": "5"}
+    with pytest.raises(SystemExit, match="4 common seeds are too few, 5 are needed"):
+        compare.difference(dict.fromkeys(range(4), 0.9), dict.fromkeys(range(9), 0.8))
+    monkeypatch.setattr(sys, "argv", ["compare", "usual", "two"])
+    with pytest.raises(SystemExit):
+        compare.main()
+    assert "other weights and another order" in capsys.readouterr().err
+
+
+def test_a_range_reaches_four_deviations_around_the_last_epochs(results, capsys):
+    page("quick", [[0.5, a] for a in (0.93, 0.94, 0.95, 0.94, 0.94)])  # deviation 0.0071
+    page("default", [[0.98, 0.99], [0.97, 0.991]])
+    page("fast", [[0.992], [0.99]])
+    page("fast-clip_norm=0.0", [[0.991], [0.98], [0.5]])
+    ranges.main()
+    assert json.loads((results / "ranges.json").read_text()) == {
+        "quick": {"last": [0.91, 0.97], "seeds": 5}
+    }
+    assert figures(results) == {
+        "other": "1", "range.quick": "91 to 97 %", "seeds.quick": "5",
+        "fast.last": "99.00% to 99.20%", "fast.mean": "99.10%", "fast.seeds": "2",
+        "fast.unclipped": "98.00%", "fast.clipped": "99.00%", "fast.unclipped.seeds": "2",
     }  # fmt: skip
-    with pytest.raises(SystemExit, match="1 common seeds are too few"):
-        compare.difference({1: 0.9, 2: 0.8}, {2: 0.9, 3: 0.8})
+    assert "default: 2 seeds are too few" in capsys.readouterr().out
+    page("default", [[0.98, 0.99], [0.97, 0.99], [0.96, 0.99], [0.98, 0.992], [0.98, 0.99]])
+    ranges.main()
+    assert figures(results)["default.first.seeds"] == "96.00% to 98.00%"
+    assert figures(results)["default.last.seeds"] == "99.00% to 99.20%"
+    with pages.page_of("quick").open("a") as file:
+        file.write("9,1,0.5,m\n")
+    with pytest.raises(SystemExit, match=r"seeds_quick\.csv: some seeds have fewer epochs"):
+        ranges.main()
+    assert ranges.range_of([0.999, 0.9995, 1.0], 0.001) == (0.997, 1.0)
 
 
-def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(seeds, "RESULTS", tmp_path)
-    record = EpochRecord(1, 0.01, 0.3, 0.9, 0.2, 0.95, 1.0, 1.0)
-    trained = []
+def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(results, monkeypatch, capsys):
+    record, trained = EpochRecord(1, 0.01, 0.3, 0.9, 0.2, 0.95, 1.0, 1.0), []
 
     def train_ours(name, seed, options, changes):
         trained.append((name, seed, changes))
@@ -142,11 +201,21 @@ def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(tmp_path, monke
     changes = {"clip_norm": 0.0, "precision": "float32"}
     assert run("fast", "--seeds", "1", *unclipped) == [("fast", 1, changes)]
     assert "0.95" in capsys.readouterr().out
-    assert [page.name for page in tmp_path.glob("*.csv")] == ["seeds_fast.csv"]
-    assert run("fast", "--seeds", "1", *unclipped, "--page", "b") == [("fast", 1, changes)]
-    assert run("fast", "--seeds", "1", "2", *unclipped, "--page", "b") == [("fast", 2, changes)]
-    assert seeds.seeds_on(tmp_path / "seeds_b.csv") == {1, 2}
-    assert seeds.seeds_on(tmp_path / "seeds_fast.csv") == {1, 2, 3}
-    for wrong in (["usual", "--set", "lr=1"], ["fast", "--page", "fast"]):
-        with pytest.raises(SystemExit):
-            run(*wrong)
+    assert [path.name for path in results.glob("*.csv")] == ["seeds_fast.csv"]
+    assert run("fast", "--seeds", "1", *unclipped, "--keep") == [("fast", 1, changes)]
+    assert run("fast", "--seeds", "1", "2", *unclipped, "--keep") == [("fast", 2, changes)]
+    assert pages.last_of("fast-clip_norm=0.0-precision=float32") == {1: 0.95, 2: 0.95}
+    assert pages.epochs_of("fast") == {1: [0.95], 2: [0.95], 3: [0.95]}
+    with pytest.raises(SystemExit):
+        run("usual", "--set", "lr=1")
+    assert "a rival has none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("fast", "--set", "lr")
+    assert "FIELD=VALUE, such as lr=0.02, got 'lr'" in capsys.readouterr().err
+
+
+def test_a_finished_rival_leaves_its_state_nowhere(rival, results, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["seeds", "usual", "--seeds", "1", "2"])
+    seeds.main()
+    assert sorted(pages.epochs_of("usual")) == [1, 2]
+    assert list(seeds.UNFINISHED.iterdir()) == []

@@ -1,7 +1,6 @@
 """The tools behind the make targets."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -187,36 +186,6 @@ def test_figures_are_filled_between_their_markers(tmp_path):
     module.fill_page(page, {"a.b": "99 %", "c": "1"}, check=False)
     assert page.read_text() == new
     assert module.fill_page(page, {"a.b": "99 %", "c": "1"}, check=True)
-
-
-def seeds_page(path, accuracies):
-    rows = [f"{seed},{epoch},{a if epoch == 3 else 0.1}" for seed, a in enumerate(accuracies, 1)
-            for epoch in (1, 2, 3)]  # fmt: skip
-    path.write_text("seed,epoch,test_accuracy\n" + "\n".join(rows) + "\n")
-
-
-def test_a_range_reaches_four_deviations_around_the_last_epochs(tmp_path, monkeypatch, capsys):
-    ranges = load_tool("ranges")
-    monkeypatch.setattr(ranges, "RESULTS", tmp_path)
-    seeds_page(tmp_path / "seeds_quick.csv", [0.93, 0.94, 0.95, 0.94, 0.94])  # deviation 0.0071
-    seeds_page(tmp_path / "seeds_default.csv", [0.99, 0.991])
-    seeds_page(tmp_path / "seeds_fast.csv", [0.992, 0.99])
-    seeds_page(tmp_path / "seeds_fast_unclipped.csv", [0.98, 0.991])
-    (tmp_path / "figures.json").write_text('{"other": "1"}')
-    assert ranges.main() == 0
-    assert json.loads((tmp_path / "ranges.json").read_text()) == {
-        "quick": {"last": [0.91, 0.97], "seeds": 5}
-    }
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    fast = {"fast.last": "99.00% to 99.20%", "fast.mean": "99.10%", "fast.seeds": "2"}
-    fast |= {"fast.unclipped": "98.00%", "fast.clipped": "99.20%"}
-    assert figures == fast | {"other": "1", "range.quick": "91 to 97 %", "seeds.quick": "5"}
-    assert "default: 2 seeds are too few" in capsys.readouterr().out
-    with (tmp_path / "seeds_quick.csv").open("a") as file:
-        file.write("9,1,0.5\n")
-    with pytest.raises(SystemExit, match=r"seeds_quick\.csv: some seeds have fewer epochs"):
-        ranges.main()
-    assert ranges.range_of([0.999, 0.9995, 1.0], 0.001) == (0.997, 1.0)
 
 
 def test_choosing_the_best_flatters_where_there_is_noise_and_only_there():

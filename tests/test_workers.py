@@ -51,12 +51,13 @@ def in_two_processes(arguments):
 
 
 @needs_torchrun
-def test_two_processes_learn_the_same_as_one_and_go_on(command, tmp_path, capsys):
-    assert main(command("--epochs", "2", "--checkpoint-dir", "one")) == 0
+@pytest.mark.parametrize("more", [[], ["--clip-norm", "0.5"]], ids=["as it is", "clipped"])
+def test_two_processes_learn_the_same_as_one_and_go_on(command, tmp_path, capsys, more):
+    assert main(command("--epochs", "2", "--checkpoint-dir", "one", *more)) == 0
     one_process = capsys.readouterr().out
-    first = in_two_processes(command("--epochs", "1", "--checkpoint-dir", "two"))
+    first = in_two_processes(command("--epochs", "1", "--checkpoint-dir", "two", *more))
     assert first.returncode == 0, first.stderr
-    done = in_two_processes(command("--epochs", "2", "--checkpoint-dir", "two", "--resume"))
+    done = in_two_processes(command("--epochs", "2", "--checkpoint-dir", "two", "--resume", *more))
     assert done.returncode == 0, done.stderr
     one, two = (load_checkpoint(tmp_path / d / "mnist_model_epoch_2.pth") for d in ("one", "two"))
     for name, weight in one["model_state_dict"].items():
@@ -64,6 +65,11 @@ def test_two_processes_learn_the_same_as_one_and_go_on(command, tmp_path, capsys
     for ours, theirs in zip(one["history"], two["history"], strict=True):
         for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "lr"):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), key
+    if more:  # it did shorten gradients
+        assert main(command("--epochs", "2", "--checkpoint-dir", "unclipped")) == 0
+        unclipped = load_checkpoint(tmp_path / "unclipped" / "mnist_model_epoch_2.pth")
+        losses = [run["history"][1]["train_loss"] for run in (one, unclipped)]
+        assert losses[0] != pytest.approx(losses[1], rel=1e-3)
     # One process draws, prints and writes: the second epoch's line is there once.
     assert one_process.count("Epoch  2/2") == 1 == done.stdout.count("Epoch  2/2")
     assert done.stdout.count("on cpu in 2 processes, float32") == 1

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-KEPT_IN_BUILD = {"data"}  # what `make run` downloaded
+KEPT_IN_BUILD = {"data", "seeds"}  # what `make run` downloaded; unfinished long runs
 
 
 def main():

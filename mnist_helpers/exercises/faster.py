@@ -40,13 +40,13 @@ def check_precision(answer: Any) -> None:
 
 
 def check_peak(answer: Any) -> None:
-    """After how many of 1,875 steps is the rate highest, if it rises in the first fifth?"""
+    """Which of 1,875 steps, counted from 1, has the highest rate, if it rises in a fifth?"""
     judge(
         answer,
         right=375,
         why="A fifth of 1,875 steps.",
         hints={
-            374: "Right if you count from 0; after the first step one step is done.",
+            374: "Right if you count from 0, as Python does. From 1?",
             1500: "That is where the falling part would have a fifth left.",
             938: "That would be a rise over half of the steps.",
             0.2: "That is the part. How many steps is it?",
