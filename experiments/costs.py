@@ -5,12 +5,14 @@ Usage: python -m experiments.costs [--data-root data] [--unit 10000]
 Prints, and appends to `results/costs.jsonl`: seconds an epoch for one, two, four and six
 units of images, and how far they are from a straight line through the origin; the most
 memory above that after the import; what importing the package adds to importing torch;
-and what part of an epoch bars and metrics take, by the same steps without them.
+and what part of a step bar and metrics take, by a tiny network with and without them.
 """
 
 import argparse
 import datetime
+import functools
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -23,11 +25,12 @@ from torch import nn
 from experiments.machine import machine, timed
 from experiments.pages import RESULTS
 from mnist_helpers import MnistCNN, TrainConfig, evaluate, load_mnist, make_loaders, train_one_epoch
-from mnist_helpers.progress import open_bar
+from mnist_helpers.progress import REFRESH_SECONDS, open_bar
 
 COSTS = RESULTS / "costs.jsonl"
 UNITS = (1, 2, 4, 6)
 IMPORTS = 7
+ROUNDS = 7  # the first of them warms up
 
 
 def memory():
@@ -44,17 +47,46 @@ def bare_steps(model, loader, loss_fn, optimizer):
         optimizer.step()
 
 
-def with_bar(model, loader, loss_fn, optimizer):
+def with_bar(model, loader, loss_fn, optimizer, **changes):
+    """Learn from every batch as `train` does, bar, metrics and all."""
     bar = open_bar("epoch", len(loader))
+    vars(bar).update(changes)
     train_one_epoch(model, loader, loss_fn, optimizer, bar=bar)
     bar.close()
 
 
-def import_seconds(text):
-    command = [sys.executable, "-c", text]
-    return statistics.median(
-        timed(lambda: subprocess.run(command, check=True)) for _ in range(IMPORTS)
+def bar_share(loader, step):
+    """Return what part of a step of so many seconds bar and metrics take.
+
+    Measured with the smallest network there is, beside ours the difference would drown in
+    noise: once never drawn, once drawn at every step. Drawn it is every half second.
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    parts = model, loader, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.001)
+    ways = {
+        "bare": bare_steps,
+        "counted": functools.partial(with_bar, mininterval=math.inf, miniters=1),
+        "drawn": functools.partial(with_bar, mininterval=0, miniters=1),
+    }
+    rounds = [{name: timed(work, *parts) for name, work in ways.items()} for _ in range(ROUNDS)]
+    bare, counted, drawn = (
+        statistics.median(taken[name] for taken in rounds[1:]) / len(loader) for name in ways
     )
+    drawings = min(1.0, step / REFRESH_SECONDS)
+    return (counted - bare + drawings * (drawn - counted)) / step
+
+
+def import_share():
+    """Return what part more importing the package takes than importing torch."""
+
+    def seconds(text):
+        command = [sys.executable, "-c", text]
+        return statistics.median(
+            timed(lambda: subprocess.run(command, check=True)) for _ in range(IMPORTS)
+        )
+
+    torch_alone = seconds("import torch")
+    return seconds("import mnist_helpers") / torch_alone - 1
 
 
 def main():
@@ -68,38 +100,27 @@ def main():
     model, loss_fn = MnistCNN(), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
 
-    _, tests = make_loaders(test_set, test_set, config)
-
-    def loader_of(count):
+    def parts(count):
         loader, _ = make_loaders(whole.part(count, seed=1), test_set, config)
         next(iter(loader))  # normalising happens once a run, not once an epoch
-        return loader
+        return model, loader, loss_fn, optimizer
 
-    with_bar(model, loader_of(1000), loss_fn, optimizer)  # to warm up
-    seconds = {
-        units * options.unit: timed(
-            with_bar, model, loader_of(units * options.unit), loss_fn, optimizer
-        )
-        for units in UNITS
-    }
-    evaluate(model, tests)
+    with_bar(*parts(1000))  # to warm up
+    counts = [units * options.unit for units in UNITS]
+    seconds = {count: timed(with_bar, *parts(count)) for count in counts}
+    evaluate(model, make_loaders(test_set, test_set, config)[1])
     most = memory()
-    small, pairs = loader_of(1280), []
-    both = [bare_steps, with_bar]
-    for _ in range(6):
-        taken = {work: timed(work, model, small, loss_fn, optimizer) for work in both}
-        pairs.append(taken[with_bar] / taken[bare_steps] - 1)
-        both.reverse()  # either goes first as often as the other
     rates = [count / taken for count, taken in seconds.items()]
-    torch_alone = import_seconds("import torch")
+    _, loader, *_ = parts(options.unit)
+    step = seconds[options.unit] / len(loader)
     entry = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(torch.device("cpu")),
         "epoch_seconds": {str(count): round(taken, 2) for count, taken in seconds.items()},
         "slowest_over_fastest_rate": round(min(rates) / max(rates), 3),
         "memory_above_import_mib": round(most - before),
-        "import_over_torch": round(import_seconds("import mnist_helpers") / torch_alone - 1, 3),
-        "bar_and_metrics_share": [round(share, 4) for share in sorted(pairs)],
+        "import_over_torch": round(import_share(), 3),
+        "bar_and_metrics_share": round(bar_share(loader, step), 5),
     }
     print(json.dumps(entry, indent=1))
     with COSTS.open("a", encoding="utf-8") as file:

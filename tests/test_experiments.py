@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from experiments import compare, pages, ranges, seeds, target
+from experiments import bench, compare, costs, pages, ranges, seeds, target
+from mnist_helpers import MnistCNN
 from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
 
@@ -219,3 +220,45 @@ def test_a_finished_rival_leaves_its_state_nowhere(rival, results, monkeypatch):
     seeds.main()
     assert sorted(pages.epochs_of("usual")) == [1, 2]
     assert list(seeds.UNFINISHED.iterdir()) == []
+
+
+def test_costs_are_measured_and_kept(results, monkeypatch, capsys):
+    monkeypatch.setattr(costs, "COSTS", results / "costs.jsonl")
+    monkeypatch.setattr(costs, "load_mnist", lambda root: (make_digits(1000), make_digits(20)))
+    monkeypatch.setattr(costs, "import_share", lambda: 0.025)
+    monkeypatch.setattr(sys, "argv", ["costs", "--unit", "100"])
+    costs.main()
+    (line,) = (results / "costs.jsonl").read_text().splitlines()
+    entry = json.loads(line)
+    assert list(entry["epoch_seconds"]) == ["100", "200", "400", "600"]
+    assert all(seconds > 0 for seconds in entry["epoch_seconds"].values())
+    assert 0 < entry["slowest_over_fastest_rate"] <= 1
+    assert -0.05 < entry["bar_and_metrics_share"] < 0.5
+    assert entry["import_over_torch"] == 0.025
+    assert '"machine"' in capsys.readouterr().out
+
+
+def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatch, capsys):
+    digits = make_digits(40)
+
+    def rival(model):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+        return model, DataLoader(digits, 20), None, nn.CrossEntropyLoss(), optimizer
+
+    monkeypatch.setattr(bench, "BENCHMARKS", results / "benchmarks.jsonl")
+    monkeypatch.setattr(bench, "WIDTH", 64)
+    monkeypatch.setattr(bench, "load_mnist", lambda *_, **__: (digits, digits))
+    monkeypatch.setattr(bench, "usual_recipe", lambda *_, **__: rival(MnistCNN()))
+    monkeypatch.setattr(bench, "basic_example", lambda *_, **__: rival(make_linear()))
+    arguments = ["--pairs", "3", "--images", "40", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    bench.main()
+    entry = json.loads((results / "benchmarks.jsonl").read_text())
+    assert (entry["pairs"], entry["images"], entry["fast_batch_size"]) == (3, 40, 32)
+    median, least, most = entry["ours_over_basic"]
+    assert 0 < least <= median <= most < 1  # a linear layer is faster than any convolution
+    rates = entry["images_per_second"]
+    assert list(rates) == ["ours", "fast", "usual", "basic"]
+    assert rates["basic"][0] > rates["fast"][0] > 0
+    shown = capsys.readouterr().out
+    assert f"{'fast over (a)':22} {entry['fast_over_usual'][0]:8.4g}" in shown
