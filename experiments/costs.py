@@ -58,8 +58,8 @@ def with_bar(model, loader, loss_fn, optimizer, **changes):
 def bar_share(loader, step):
     """Return what part of a step of so many seconds bar and metrics take.
 
-    Measured with the smallest network there is, beside ours the difference would drown in
-    noise: once never drawn, once drawn at every step. Drawn it is every half second.
+    Measured with a tiny network; beside ours the difference would drown in noise: once never
+    drawn, once at every step. In a run it is drawn every half second.
     """
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     parts = model, loader, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.001)

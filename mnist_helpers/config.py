@@ -96,8 +96,8 @@ class TrainConfig:
         "constant", or "one_cycle": the learning rate rises to lr, then falls to nearly
         nothing at the end of the last epoch.
     start
-        The part of lr at which one cycle starts. PyTorch's own, 0.04, keeps this network on
-        its first plateau for a part of its only epoch.
+        The part of lr at which one cycle starts. PyTorch's own, 0.04, leaves this network
+        guessing for many steps more.
     warmup
         The part of all steps in which one cycle rises; between 0 and 1.
     average
