@@ -15,10 +15,8 @@ import statistics
 
 from scipy.stats import ttest_rel
 
-from experiments.pages import keep_figures, last_of
+from experiments.pages import FEWEST_SEEDS, keep_figures, last_of
 from experiments.seeds import RIVALS
-
-FEWEST_SEEDS = 5
 
 
 def difference(one, other):

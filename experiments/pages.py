@@ -7,6 +7,7 @@ from pathlib import Path
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 TARGET = 0.99  # of the test digits: what rivals learn until they have it
 MOST_EPOCHS = 20  # those of the recipe
+FEWEST_SEEDS = 5  # fewer tell too little of chance to quote it
 
 
 def page_of(name):

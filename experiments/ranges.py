@@ -16,10 +16,9 @@ import json
 import math
 import statistics
 
-from experiments.pages import RESULTS, epochs_of, keep_figures, last_of
+from experiments.pages import FEWEST_SEEDS, RESULTS, epochs_of, keep_figures, last_of
 
 DEVIATIONS = 4
-FEWEST_SEEDS = 5
 STEPS = {"quick": 0.01, "default": 0.001}  # what each profile's range is rounded to
 
 

@@ -97,7 +97,7 @@ class TrainConfig:
         nothing at the end of the last epoch.
     start
         The part of lr at which one cycle starts. PyTorch's own, 0.04, leaves this network
-        guessing for many steps more.
+        far behind for its first few hundred steps.
     warmup
         The part of all steps in which one cycle rises; between 0 and 1.
     average
@@ -233,9 +233,10 @@ class TrainConfig:
         saved
             What `to_dict` of the earlier run returned.
         """
-        free = FREE_ON_RESUME - {"epochs"}
-        if self.schedule == "constant":  # these shape one cycle alone
-            free = FREE_ON_RESUME | {"start", "warmup"}
+        if self.schedule == "constant":
+            free = FREE_ON_RESUME | {"start", "warmup"}  # these shape one cycle alone
+        else:
+            free = FREE_ON_RESUME - {"epochs"}
         defaults = {f.name: f.default for f in dataclasses.fields(self)} | BEFORE
         before = defaults | dict(saved)
         return [
