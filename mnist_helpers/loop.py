@@ -55,8 +55,8 @@ class RunningMetrics:
 
     def mean(self) -> Metrics:
         """Return the means so far; on a GPU this waits for its work to be done."""
-        loss, right = (self.sums / self.count).tolist()
-        return Metrics(loss, right)
+        loss, right = self.sums.tolist()
+        return Metrics(loss / self.count, right / self.count)
 
     def check(self, lr: float | None = None) -> Metrics:
         """Return the means so far.
