@@ -1,10 +1,12 @@
 """The scripts behind the figures in results/."""
 
 import argparse
+import copy
 import dataclasses
 import json
 import math
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from experiments import bench, compare, costs, pages, ranges, seeds, target
-from mnist_helpers import MnistCNN
+from experiments.simulated import SimulatedBfloat16, simulated_bfloat16
+from mnist_helpers import MnistCNN, evaluate, train_one_epoch
 from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
 
@@ -262,3 +265,42 @@ def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatc
     assert rates["basic"][0] > rates["fast"][0] > 0
     shown = capsys.readouterr().out
     assert f"{'fast over (a)':22} {entry['fast_over_usual'][0]:8.4g}" in shown
+
+
+def test_bfloat16_is_simulated_as_autocast_computes_it():
+    torch.manual_seed(1)
+    network, (images, label) = MnistCNN(), (torch.randn(1, 1, 28, 28), torch.tensor([3]))
+
+    def outcome(precision):
+        model = copy.deepcopy(network)
+        with precision:
+            logits = model(images)
+        nn.functional.cross_entropy(logits.float(), label).backward()
+        return [logits.float(), *(weights.grad for weights in model.parameters())]
+
+    plain = outcome(nullcontext())
+    simulated = outcome(SimulatedBfloat16())
+    autocast = outcome(torch.autocast("cpu", dtype=torch.bfloat16))
+    for without, ours, theirs in zip(plain, simulated, autocast, strict=True):
+        assert torch.equal(ours, ours.bfloat16().float())
+        # The rest is the order of sums, of which each kind of CPU has its own.
+        assert (ours - theirs).norm() < (without - theirs).norm() / 3
+
+
+def test_simulated_bfloat16_is_for_training_alone():
+    loader, network = DataLoader(make_digits(16), 8), MnistCNN()
+
+    def metrics(precision):
+        model = copy.deepcopy(network)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with precision:
+            return (
+                evaluate(model, loader),
+                train_one_epoch(model, loader, nn.CrossEntropyLoss(), optimizer),
+            )
+
+    tested, learned = metrics(nullcontext())
+    tested_so, learned_so = metrics(simulated_bfloat16())
+    assert tested_so == tested
+    assert learned_so.loss != learned.loss
+    assert learned_so.loss == pytest.approx(learned.loss, rel=0.02)
