@@ -4,13 +4,15 @@ Usage: python -m experiments.costs [--data-root data] [--unit 10000]
 
 Prints, and appends to `results/costs.jsonl`: seconds an epoch for one, two, four and six
 units of images, and how far they are from a straight line through the origin; the most
-memory above that after the import; what importing the package adds to importing torch;
-and what part of a step bar and metrics take, by a tiny network with and without them.
+memory above that after the import, with all of these images held at once; what importing
+the package adds to importing torch; and what part of a step bar and metrics take, by a
+tiny network with and without them.
 """
 
 import argparse
 import datetime
 import functools
+import itertools
 import json
 import math
 import resource
@@ -29,6 +31,7 @@ from mnist_helpers.progress import REFRESH_SECONDS, open_bar
 
 COSTS = RESULTS / "costs.jsonl"
 UNITS = (1, 2, 4, 6)
+PARTS = 10  # of an epoch, each timed by itself
 IMPORTS = 7
 ROUNDS = 7  # the first of them warms up
 
@@ -47,12 +50,27 @@ def bare_steps(model, loader, loss_fn, optimizer):
         optimizer.step()
 
 
-def with_bar(model, loader, loss_fn, optimizer, **changes):
+def with_bar(model, batches, loss_fn, optimizer, total=None, **changes):
     """Learn from every batch as `train` does, bar, metrics and all."""
-    bar = open_bar("epoch", len(loader))
+    bar = open_bar("epoch", total or len(batches))
     vars(bar).update(changes)
-    train_one_epoch(model, loader, loss_fn, optimizer, bar=bar)
+    train_one_epoch(model, batches, loss_fn, optimizer, bar=bar)
     bar.close()
+
+
+def epoch_seconds(loaders, model, loss_fn, optimizer):
+    """Return the seconds of an epoch by the number of images.
+
+    A part of each in turn, since the speed of a machine drifts while epochs go on.
+    """
+    seconds = dict.fromkeys(loaders, 0.0)
+    epochs = {count: iter(loader) for count, loader in loaders.items()}
+    for part, (count, loader) in itertools.product(range(PARTS), loaders.items()):
+        steps = len(loader) * (part + 1) // PARTS - len(loader) * part // PARTS
+        if steps:
+            batches = itertools.islice(epochs[count], steps)
+            seconds[count] += timed(with_bar, model, batches, loss_fn, optimizer, steps)
+    return seconds
 
 
 def bar_share(loader, step):
@@ -97,19 +115,19 @@ def main():
     model, loss_fn = MnistCNN(), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
 
-    def parts(count):
+    def loader_of(count):
         loader, _ = make_loaders(whole.part(count, seed=1), test_set, config)
         next(iter(loader))  # normalising happens once a run, not once an epoch
-        return model, loader, loss_fn, optimizer
+        return loader
 
-    with_bar(*parts(1000))  # to warm up
-    counts = [units * options.unit for units in UNITS]
-    seconds = {count: timed(with_bar, *parts(count)) for count in counts}
+    with_bar(model, loader_of(1000), loss_fn, optimizer)  # to warm up
+    loaders = {units * options.unit: loader_of(units * options.unit) for units in UNITS}
+    seconds = epoch_seconds(loaders, model, loss_fn, optimizer)
     evaluate(model, make_loaders(test_set, test_set, config)[1])
     most = memory()
     rates = [count / taken for count, taken in seconds.items()]
-    _, loader, *_ = parts(options.unit)
-    step = seconds[options.unit] / len(loader)
+    shortest = loaders[options.unit]
+    step = seconds[options.unit] / len(shortest)
     entry = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(torch.device("cpu")),
@@ -117,7 +135,7 @@ def main():
         "slowest_over_fastest_rate": round(min(rates) / max(rates), 3),
         "memory_above_import_mib": round(most - before),
         "import_over_torch": round(import_share(), 3),
-        "bar_and_metrics_share": round(bar_share(loader, step), 5),
+        "bar_and_metrics_share": round(bar_share(shortest, step), 5),
     }
     print(json.dumps(entry, indent=1))
     with COSTS.open("a", encoding="utf-8") as file:

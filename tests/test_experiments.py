@@ -241,6 +241,21 @@ def test_costs_are_measured_and_kept(results, monkeypatch, capsys):
     assert '"machine"' in capsys.readouterr().out
 
 
+def test_parts_of_all_epochs_are_timed_in_turn_and_none_is_left_out(monkeypatch):
+    learned = []
+
+    def with_bar(model, batches, loss_fn, optimizer, total):
+        learned.append(list(batches))
+        assert len(learned[-1]) == total
+
+    monkeypatch.setattr(costs, "with_bar", with_bar)
+    epochs = {"short": range(3), "long": range(100, 125)}
+    seconds = costs.epoch_seconds(epochs, None, None, None)
+    assert all(seconds[name] > 0 for name in epochs)
+    assert learned[:3] == [[100, 101], [102, 103, 104], [105, 106]]
+    assert sorted(batch for part in learned for batch in part) == [*range(3), *range(100, 125)]
+
+
 def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatch, capsys):
     digits = make_digits(40)
 
