@@ -76,16 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MnistHelpersError, OSError, KeyboardInterrupt) as error:
         if options.debug:
             raise
-        if workers.is_first() or not _is_met_by_all(error):
-            print(f"mnist-helpers: {str(error) or 'stopped'}", file=sys.stderr)
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):  # which torchrun sends to all
+            if workers.is_first():
+                print("mnist-helpers: stopped", file=sys.stderr)
             return INTERRUPTED
+        if _is_met_by_all(error):
+            workers.let_the_first_speak()
+        print(f"mnist-helpers: {error}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
 
 
-def _is_met_by_all(error: BaseException) -> bool:
+def _is_met_by_all(error: Exception) -> bool:
     """Tell whether each of several processes meets this error, so that one may say it."""
-    common = ConfigError | CheckpointError | TrainingError | KeyboardInterrupt
+    common = ConfigError | CheckpointError | TrainingError
     return isinstance(error, common) and not isinstance(error, WorkerError)
 
 

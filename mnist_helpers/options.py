@@ -22,9 +22,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose mistakes one process tells, where torchrun has started several."""
 
     def error(self, message: str) -> NoReturn:
-        if workers.is_first():
-            super().error(message)
-        self.exit(2)
+        workers.let_the_first_speak()
+        super().error(message)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mnist_helpers.errors import ConfigError, WorkerError
+
+PATIENCE = 10  # seconds, of which a busy machine may need some to start the first process
 
 
 def rank() -> int:
@@ -30,6 +33,17 @@ def launched() -> int:
 def is_first() -> bool:
     """Tell whether this process is the one that prints and writes, joined yet or not."""
     return launched() == 1 or os.environ["RANK"] == "0"
+
+
+def let_the_first_speak() -> None:
+    """Before telling what every process meets, give the first one time to tell it.
+
+    As soon as one process ends, torchrun stops the others: had we gone in silence, the
+    first might never speak, and once it has spoken, we are stopped here.
+    """
+    if not is_first():
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(PATIENCE)
 
 
 @contextlib.contextmanager

@@ -125,19 +125,33 @@ def second_of(torchrun):
         ("--lr", "1e9", "mnist-helpers: the loss is"),
     ],
 )
-def test_what_all_processes_meet_is_said_by_one(command, option, value, message):
+def test_what_all_processes_meet_is_said_by_one(
+    command, option, value, message, request, tmp_path, monkeypatch
+):
+    late = "import os, time; time.sleep(4 if os.environ.get('RANK') == '0' else 0)"
+    (tmp_path / "sitecustomize.py").write_text(late)  # run by Python at its start
+    path = os.pathsep.join([str(tmp_path), str(request.config.rootpath)])
+    monkeypatch.setenv("PYTHONPATH", path)
     done = in_two_processes(command(option, value))
     assert done.returncode != 0
     assert done.stderr.count("mnist-helpers: ") == done.stderr.count(message) == 1
 
 
-def test_words_that_no_option_takes_are_said_by_the_first_alone(launched, monkeypatch, capsys):
-    for rank, told in (("1", False), ("0", True)):
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [("many", "argument --epochs: invalid int value: 'many'"), ("0", "epochs must be a whole")],
+)
+def test_wrong_words_are_told_by_the_first_at_once(launched, monkeypatch, capsys, epochs, message):
+    waits = []
+    monkeypatch.setattr(workers.time, "sleep", waits.append)
+    for rank, waited in (("0", []), ("1", [workers.PATIENCE])):
         monkeypatch.setenv("RANK", rank)
-        with pytest.raises(SystemExit) as ended:
-            main(["train", "--epochs", "many"])
-        assert ended.value.code == 2
-        assert ("invalid int value: 'many'" in capsys.readouterr().err) is told
+        try:
+            code = main(["train", "--epochs", epochs])
+        except SystemExit as ended:
+            code = ended.code
+        assert (code, waits) == (2, waited)
+        assert message in capsys.readouterr().err
 
 
 def test_alone_nothing_is_joined(monkeypatch):
