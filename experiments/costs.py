@@ -4,7 +4,7 @@ Usage: python -m experiments.costs [--data-root data] [--unit 10000]
 
 Prints, and appends to `results/costs.jsonl`: seconds an epoch for one, two, four and six
 units of images, and how far they are from a straight line through the origin; the most
-memory above that after the import, with all of these images held at once; what importing
+memory that learning from and testing on all images takes above the import; what importing
 the package adds to importing torch; and what part of a step bar and metrics take, by a
 tiny network with and without them.
 """
@@ -33,6 +33,7 @@ COSTS = RESULTS / "costs.jsonl"
 UNITS = (1, 2, 4, 6)
 PARTS = 10  # of an epoch, each timed by itself
 IMPORTS = 7
+WARM_UP = 20  # steps
 ROUNDS = 7  # the first of them warms up
 
 
@@ -65,11 +66,13 @@ def epoch_seconds(loaders, model, loss_fn, optimizer):
     """
     seconds = dict.fromkeys(loaders, 0.0)
     epochs = {count: iter(loader) for count, loader in loaders.items()}
-    for part, (count, loader) in itertools.product(range(PARTS), loaders.items()):
-        steps = len(loader) * (part + 1) // PARTS - len(loader) * part // PARTS
-        if steps:
-            batches = itertools.islice(epochs[count], steps)
-            seconds[count] += timed(with_bar, model, batches, loss_fn, optimizer, steps)
+    for part in range(PARTS):
+        for count in list(loaders)[:: -1 if part % 2 else 1]:  # to and fro
+            batches = len(loaders[count])
+            steps = batches * (part + 1) // PARTS - batches * part // PARTS
+            if steps:
+                learned = itertools.islice(epochs[count], steps)
+                seconds[count] += timed(with_bar, model, learned, loss_fn, optimizer, steps)
     return seconds
 
 
@@ -120,11 +123,12 @@ def main():
         next(iter(loader))  # normalising happens once a run, not once an epoch
         return loader
 
-    with_bar(model, loader_of(1000), loss_fn, optimizer)  # to warm up
+    loader, test_loader = make_loaders(whole, test_set, config)
+    with_bar(model, itertools.islice(loader, WARM_UP), loss_fn, optimizer, WARM_UP)
+    evaluate(model, test_loader)
+    most = memory()
     loaders = {units * options.unit: loader_of(units * options.unit) for units in UNITS}
     seconds = epoch_seconds(loaders, model, loss_fn, optimizer)
-    evaluate(model, make_loaders(test_set, test_set, config)[1])
-    most = memory()
     rates = [count / taken for count, taken in seconds.items()]
     shortest = loaders[options.unit]
     step = seconds[options.unit] / len(shortest)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -36,14 +37,16 @@ def is_first() -> bool:
 
 
 def let_the_first_speak() -> None:
-    """Before telling what every process meets, give the first one time to tell it.
+    """Before telling what every process meets, give the first of a machine time to tell it.
 
-    As soon as one process ends, torchrun stops the others: had we gone in silence, the
-    first might never speak, and once it has spoken, we are stopped here.
+    As soon as one process ends, torchrun stops the others of its machine: had we gone in
+    silence, the first might never speak, and once it has spoken, we are stopped here.
     """
-    if not is_first():
-        with contextlib.suppress(KeyboardInterrupt):
-            time.sleep(PATIENCE)
+    if launched() > 1:
+        try:
+            time.sleep(PATIENCE * int(os.environ["LOCAL_RANK"]))
+        except KeyboardInterrupt:
+            sys.exit(130)  # in silence: whoever stops us has been told
 
 
 @contextlib.contextmanager
@@ -86,12 +89,12 @@ def _own_device(device: torch.device) -> torch.device:
         return device
     if device.type != "cuda" or not distributed.is_nccl_available():
         raise ConfigError(f"several processes cannot share {device.type} here; use --device cpu")
-    number = int(os.environ["LOCAL_RANK"])
-    if number >= torch.cuda.device_count():
+    if int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():  # all see it alike
         raise ConfigError(
             f"{os.environ['LOCAL_WORLD_SIZE']} processes need as many GPUs, and there are "
             f"{torch.cuda.device_count()}; start fewer"
         )
+    number = int(os.environ["LOCAL_RANK"])
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
@@ -108,12 +111,25 @@ def _short(error: Exception) -> str:
 
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
-    """Let the first process do something, such as a download, before the others do it too."""
+    """Let the first process do something, such as a download, before the others do it too.
+
+    Raises
+    ------
+    WorkerError
+        In the others, where the first could not; it tells why, and they wait for it.
+    """
+    failed = [True]
     if rank() > 0:
-        distributed.barrier()
-    yield
-    if rank() == 0 and count() > 1:
-        distributed.barrier()
+        distributed.broadcast_object_list(failed)
+        if failed[0]:
+            let_the_first_speak()
+            raise WorkerError("the first process could not go on; it says why")
+    try:
+        yield
+        failed[0] = False
+    finally:
+        if rank() == 0 and count() > 1:
+            distributed.broadcast_object_list(failed)
 
 
 def agree(value: Any) -> bool:

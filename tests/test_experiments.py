@@ -210,12 +210,28 @@ def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(results, monkey
     assert run("fast", "--seeds", "1", "2", *unclipped, "--keep") == [("fast", 2, changes)]
     assert pages.last_of("fast-clip_norm=0.0-precision=float32") == {1: 0.95, 2: 0.95}
     assert pages.epochs_of("fast") == {1: [0.95], 2: [0.95], 3: [0.95]}
-    with pytest.raises(SystemExit):
-        run("usual", "--set", "lr=1")
-    assert "a rival has none" in capsys.readouterr().err
+    assert run("fast", "--seeds", "1", "--simulate") == [("fast", 1, {})]
+    assert pages.last_of("fast-simulated_bfloat16") == {1: 0.95}
+    for change in (["--set", "lr=1"], ["--simulate"]):
+        with pytest.raises(SystemExit):
+            run("usual", *change)
+        assert "a rival has none" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("fast", "--set", "lr")
     assert "FIELD=VALUE, such as lr=0.02, got 'lr'" in capsys.readouterr().err
+
+
+def test_a_simulated_run_is_another_one(monkeypatch):
+    digits = make_digits(40)
+    monkeypatch.setattr(seeds, "load_mnist", lambda *_, **__: (digits, digits))
+
+    def loss(simulate):
+        options = argparse.Namespace(data_root="d", simulate=simulate)
+        (record,) = seeds.train_ours("fast", 1, options, {"batch_size": 5})
+        return record.train_loss
+
+    plain, simulated, again = loss(False), loss(True), loss(False)
+    assert plain == again != simulated
 
 
 def test_a_finished_rival_leaves_its_state_nowhere(rival, results, monkeypatch):

@@ -123,12 +123,13 @@ def second_of(torchrun):
     [
         ("--epochs", "0", "mnist-helpers: epochs must be a whole number"),
         ("--lr", "1e9", "mnist-helpers: the loss is"),
+        ("--train-limit", "70000", "mnist-helpers: a limit of 70000"),
     ],
 )
 def test_what_all_processes_meet_is_said_by_one(
     command, option, value, message, request, tmp_path, monkeypatch
 ):
-    late = "import os, time; time.sleep(4 if os.environ.get('RANK') == '0' else 0)"
+    late = "import os, time; time.sleep(3 if os.environ.get('RANK') == '0' else 0)"
     (tmp_path / "sitecustomize.py").write_text(late)  # run by Python at its start
     path = os.pathsep.join([str(tmp_path), str(request.config.rootpath)])
     monkeypatch.setenv("PYTHONPATH", path)
@@ -144,14 +145,27 @@ def test_what_all_processes_meet_is_said_by_one(
 def test_wrong_words_are_told_by_the_first_at_once(launched, monkeypatch, capsys, epochs, message):
     waits = []
     monkeypatch.setattr(workers.time, "sleep", waits.append)
-    for rank, waited in (("0", []), ("1", [workers.PATIENCE])):
+    for rank, waited in (("0", [0]), ("1", [0, workers.PATIENCE])):
         monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
         try:
             code = main(["train", "--epochs", epochs])
         except SystemExit as ended:
             code = ended.code
         assert (code, waits) == (2, waited)
         assert message in capsys.readouterr().err
+
+
+def test_who_is_stopped_while_another_speaks_is_silent(launched, monkeypatch, capsys):
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.time, "sleep", stop)
+    for epochs in ("many", "0"):
+        with pytest.raises(SystemExit) as ended:
+            main(["train", "--epochs", epochs])
+        assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_alone_nothing_is_joined(monkeypatch):
@@ -201,8 +215,10 @@ def test_devices_that_processes_cannot_share_are_refused(launched, monkeypatch):
         workers.joined(torch.device("mps")).__enter__()
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ConfigError, match="2 processes need as many GPUs, and there are 1"):
-        workers.joined(torch.device("cuda")).__enter__()
+    for local_rank in "01":
+        monkeypatch.setenv("LOCAL_RANK", local_rank)  # all meet it, so that one can tell it
+        with pytest.raises(ConfigError, match="2 processes need as many GPUs, and there are 1"):
+            workers.joined(torch.device("cuda")).__enter__()
 
 
 def test_of_several_processes_none_stops_before_all_do(monkeypatch, config):
