@@ -1,13 +1,14 @@
 """Train with one seed after another, and keep every epoch of each in `results/`.
 
 Usage: python -m experiments.seeds NAME [--seeds 1 2 3] [--data-root data]
-       [--set FIELD=VALUE ... [--keep]] [--simulate]
+       [--set FIELD=VALUE ... [--keep]] [--simulate] [--most 10]
 
 NAME is a profile (quick, default, full), a recipe (baseline, fast), or a rival: `usual`
-and `usual_he`, our recipe in the usual loop with torch's or He's initial weights, up to
-20 epochs or until 99 % of the test digits are right. Seeds that `results/seeds_NAME.csv`
-holds already are skipped, and a rival, which takes hours, goes on after its last whole
-epoch, so either can be interrupted. (Who changes a recipe has to remove its page first.)
+and `usual_he`, our recipe in the usual loop with torch's or He's initial weights, until
+99 % of the test digits are right, or for 20 epochs (or --most). Seeds that
+`results/seeds_NAME.csv` holds already are skipped, and a rival, which takes hours, goes on
+after its last whole epoch, so either can be interrupted. (Who changes a recipe has to
+remove its page first.)
 With --set, to try something, the last epochs are shown and nothing is kept; with --keep
 too, they get a page of their own, such as `results/seeds_fast-clip_norm=0.0.csv`. With
 --simulate, bfloat16 is computed in float32 (see `experiments.simulated`) and the page is
@@ -74,7 +75,8 @@ def train_rival(name, seed, options):
     page, records = unfinished(name, seed), []
     if page.is_file():
         records = [EpochRecord(**row) for row in restore(page, model, optimizer)]
-    while len(records) < MOST_EPOCHS and (not records or records[-1].test_accuracy < TARGET):
+    most = options.most or MOST_EPOCHS
+    while len(records) < most and (not records or records[-1].test_accuracy < TARGET):
         started = time.perf_counter()
         loss, accuracy = plain_epoch(model, train, loss_fn, optimizer, device)
         trained = time.perf_counter()
@@ -123,6 +125,7 @@ def main():
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--set", type=pair, nargs="+", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--keep", action="store_true", help="give --set's epochs a page too")
+    parser.add_argument("--most", type=int, help="epochs after which to give up a rival")
     parser.add_argument("--simulate", action="store_true", help="bfloat16, computed in float32")
     options = parser.parse_args()
     if (options.set or options.simulate) and options.name in RIVALS:

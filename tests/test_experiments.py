@@ -71,7 +71,7 @@ def rival(tmp_path, monkeypatch):
 
 
 def losses(name):
-    records = seeds.train_rival(name, 1, argparse.Namespace(data_root=None))
+    records = seeds.train_rival(name, 1, argparse.Namespace(data_root=None, most=None))
     assert [record.epoch for record in records] == [1, 2, 3, 4]
     return [record.train_loss for record in records]
 
@@ -92,9 +92,9 @@ def test_a_rival_that_was_interrupted_goes_on_as_if_it_had_not_been(rival):
 
 def test_a_rival_stops_where_it_has_reached_the_target(rival, monkeypatch):
     monkeypatch.setattr(seeds, "TARGET", 0.0)
-    records = seeds.train_rival("usual", 1, argparse.Namespace(data_root=None))
+    records = seeds.train_rival("usual", 1, argparse.Namespace(data_root=None, most=None))
     assert len(records) == 1
-    again = seeds.train_rival("usual", 1, argparse.Namespace(data_root=None))
+    again = seeds.train_rival("usual", 1, argparse.Namespace(data_root=None, most=None))
     assert len(rival[0]) == 1  # it had the target: nothing was learned anew
     assert [dataclasses.replace(record, test_loss=0.0) for record in again] == [
         dataclasses.replace(record, test_loss=0.0) for record in records
@@ -235,9 +235,9 @@ def test_a_simulated_run_is_another_one(monkeypatch):
 
 
 def test_a_finished_rival_leaves_its_state_nowhere(rival, results, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["seeds", "usual", "--seeds", "1", "2"])
+    monkeypatch.setattr(sys, "argv", ["seeds", "usual", "--seeds", "1", "2", "--most", "3"])
     seeds.main()
-    assert sorted(pages.epochs_of("usual")) == [1, 2]
+    assert {seed: len(epochs) for seed, epochs in pages.epochs_of("usual").items()} == {1: 3, 2: 3}
     assert list(seeds.UNFINISHED.iterdir()) == []
 
 
