@@ -2,27 +2,25 @@
 
 Usage: python -m experiments.target
 
-Reads the epochs that `experiments.seeds` kept for `fast` and for the usual loop, with
-torch's and with He's initial weights, and what `make bench` last measured of an epoch's
-time on such a machine. Prints in which epoch each seed first got there, and how many
-times as long the usual loop's median seed takes as that of `fast`; where that seed never
-got there, at least how many. Writes it to `results/figures.json`. Where nobody ran the
-usual loop with He's weights, `baseline` or `default` stands for it: the same recipe,
-other draws of weights and order.
+Reads the epochs that `experiments.seeds` kept for `fast`, in float32 and in bfloat16,
+and for the usual loop, with torch's and with He's initial weights, and what `make
+bench` last measured of an epoch's time on such a machine. Prints in which epoch each
+seed first got there, and how many times as long the usual loop's median seed takes as
+that of `fast`; where that seed never got there, at least how many. Writes it to
+`results/figures.json`. Where nobody ran the usual loop with He's weights, `baseline` or
+`default` stands for it: the same recipe, other draws of weights and order.
 """
 
 import csv
+import itertools
 import json
 import math
 import statistics
 
 from experiments.pages import MOST_EPOCHS, RESULTS, TARGET, epochs_of, keep_figures, page_of
 
-PAGES = {
-    "fast": ("fast",),
-    "usual_he": ("usual_he", "baseline", "default"),
-    "usual": ("usual",),
-}
+FAST = {"fast": "fast", "fast.bfloat16": "fast-precision=bfloat16"}
+USUAL = {"usual_he": ("usual_he", "baseline", "default"), "usual": ("usual",)}
 
 
 def first_epochs(epochs):
@@ -65,27 +63,34 @@ def speed(name):
     return fitting[-1]["fast_over_usual"][0]
 
 
+def tell(name, epochs):
+    """Print in which epoch each seed got there; return the figures that prose quotes."""
+    first = first_epochs(epochs)
+    reached = f"{sum(map(math.isfinite, first))} of {len(first)}"
+    print(f"{name:13} at {TARGET:.0%} first in epoch", *first, f"({reached})")
+    median, exact = least_median(epochs)
+    words = f"{'' if exact else 'at least '}{median:g}"
+    return {f"target.{name}": words, f"target.{name}.reached": reached}
+
+
 def main():
-    found = {name: next(filter(None, map(epochs_of, pages)), {}) for name, pages in PAGES.items()}
-    if not found["fast"]:
+    fast = {name: epochs_of(page) for name, page in FAST.items()}
+    usual = {name: next(filter(None, map(epochs_of, pages)), {}) for name, pages in USUAL.items()}
+    if not fast["fast"]:
         raise SystemExit("run `python -m experiments.seeds fast` first")
-    ours, exact = least_median(found["fast"])
-    if not exact:
-        raise SystemExit(f"half of the seeds of fast have less than {TARGET:.0%}: no time to tell")
     figures = {}
-    for name, epochs in found.items():
-        if not epochs:
-            continue
-        first = first_epochs(epochs)
-        reached = sum(map(math.isfinite, first))
-        print(f"{name:9} at {TARGET:.0%} first in epoch", *first, f"({reached} of {len(first)})")
-        median, exact = least_median(epochs)
-        figures[f"target.{name}"] = f"{median:g}" if exact else f"at least {median:g}"
-        figures[f"target.{name}.reached"] = f"{reached} of {len(first)}"
-        if name != "fast":
-            ratio = f"{'' if exact else 'at least '}{median / ours * speed('fast'):.1f}"
-            figures[f"target.{name}.over_fast"] = ratio
-            print(f"fast is there {ratio} times sooner than {name}")
+    for name, epochs in (fast | usual).items():
+        figures |= tell(name, epochs) if epochs else {}
+    for ours, theirs in itertools.product(filter(fast.get, fast), filter(usual.get, usual)):
+        least, arrived = least_median(fast[ours])
+        if not arrived:
+            raise SystemExit(
+                f"half of the seeds of {ours} have less than {TARGET:.0%}: no time to tell"
+            )
+        median, exact = least_median(usual[theirs])
+        ratio = f"{'' if exact else 'at least '}{median / least * speed(FAST[ours]):.1f}"
+        figures[f"target.{theirs}.over_{ours}"] = ratio
+        print(f"{ours} is there {ratio} times sooner than {theirs}")
     keep_figures(figures)
 
 

@@ -107,7 +107,7 @@ def test_the_target_is_counted_in_epochs_and_compared_in_time(results, capsys):
     page("usual", [[0.98] * 20, [0.98] * 11 + [0.99], [0.98] * 20])
     with pytest.raises(SystemExit, match="run `make bench` on a computer"):
         target.main()
-    speeds = [9.0, "another"], [1.1, "4 threads of a computer"], [5.0, "a third"]
+    speeds = [9.0, "2 threads of another"], [1.1, "4 threads of a computer"], [5.0, "a third"]
     lines = [json.dumps({"fast_over_usual": [s, s, s], "machine": m}) for s, m in speeds]
     old = json.dumps({"machine": "4 threads of a computer"})
     (results / "benchmarks.jsonl").write_text("\n".join([*lines, old]) + "\n")
@@ -122,8 +122,11 @@ def test_the_target_is_counted_in_epochs_and_compared_in_time(results, capsys):
     }  # fmt: skip
     assert "at least 22.0 times sooner than usual" in capsys.readouterr().out
     page("usual_he", [[0.98, 0.99]])  # what was run itself comes first
+    page("fast-precision=bfloat16", [[0.99]], machine="8 threads of another")
     target.main()
     assert figures(results)["target.usual_he"] == "2"
+    assert figures(results)["target.usual_he.over_fast"] == "2.2"
+    assert figures(results)["target.usual_he.over_fast.bfloat16"] == "18.0"
 
 
 def test_a_seed_that_did_not_arrive_would_have_taken_longer():
@@ -137,6 +140,7 @@ def test_where_half_of_fast_does_not_arrive_no_time_is_told(results):
     with pytest.raises(SystemExit, match="seeds fast` first"):
         target.main()
     page("fast", [[0.99], [0.98], [0.98]])
+    page("usual", [[0.98] * 20])
     with pytest.raises(SystemExit, match="half of the seeds of fast have less than 99%"):
         target.main()
     assert figures(results) == {"other": "1"}
