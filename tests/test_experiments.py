@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from experiments import bench, compare, costs, pages, ranges, seeds, target
 from experiments.simulated import SimulatedBfloat16, simulated_bfloat16
-from mnist_helpers import MnistCNN, evaluate, train_one_epoch
+from mnist_helpers import MnistCNN, TrainConfig, evaluate, train_one_epoch
 from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
 
@@ -274,6 +274,12 @@ def test_parts_of_all_epochs_are_timed_in_turn_and_none_is_left_out(monkeypatch)
     assert all(seconds[name] > 0 for name in epochs)
     assert learned[:3] == [[100, 101], [102, 103, 104], [105, 106]]
     assert sorted(batch for part in learned for batch in part) == [*range(3), *range(100, 125)]
+
+
+def test_both_ways_to_the_matrix_product_are_one(monkeypatch):
+    monkeypatch.setattr(bench, "WIDTH", 64)
+    plain, convolved = bench.products(TrainConfig(device="cpu", precision="float32"))
+    assert torch.allclose(plain()[0], convolved()[0].reshape(64, 64).T, atol=1e-4)
 
 
 def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatch, capsys):

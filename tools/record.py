@@ -50,7 +50,7 @@ def main():
     figures = json.loads(page.read_text("utf-8")) if page.is_file() else {}
     times = PROJECT / "build" / f"seconds_{profile}.json"
     figures |= figures_of(profile, history, json.loads(times.read_text("utf-8")))
-    figures["machine"] = machine
+    figures[f"machine.{profile}"] = machine
     page.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n", "utf-8")
     longest = [p for p in PROFILES if (RESULTS / f"history_{p}.csv").is_file()][-1]
     save_history_plot(History.load(RESULTS / f"history_{longest}.csv"), RESULTS / "curves.png")
