@@ -1,7 +1,7 @@
 """Train with one seed after another, and keep every epoch of each in `results/`.
 
 Usage: python -m experiments.seeds NAME [--seeds 1 2 3] [--data-root data]
-       [--set FIELD=VALUE ... [--keep]] [--simulate] [--most 10]
+       [--set FIELD=VALUE ... [--keep]] [--most 10]
 
 NAME is a profile (quick, default, full), a recipe (baseline, fast), or a rival: `usual`
 and `usual_he`, our recipe in the usual loop with torch's or He's initial weights, until
@@ -10,9 +10,7 @@ and `usual_he`, our recipe in the usual loop with torch's or He's initial weight
 after its last whole epoch, so either can be interrupted. (Who changes a recipe has to
 remove its page first.)
 With --set, to try something, the last epochs are shown and nothing is kept; with --keep
-too, they get a page of their own, such as `results/seeds_fast-clip_norm=0.0.csv`. With
---simulate, bfloat16 is computed in float32 (see `experiments.simulated`) and the page is
-`results/seeds_NAME-simulated_bfloat16.csv`.
+too, they get a page of their own, such as `results/seeds_fast-clip_norm=0.0.csv`.
 """
 
 import argparse
@@ -20,7 +18,6 @@ import ast
 import csv
 import dataclasses
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -28,7 +25,6 @@ import torch
 from experiments.machine import machine
 from experiments.pages import MOST_EPOCHS, TARGET, epochs_of, page_of
 from experiments.rivals import plain_accuracy, plain_epoch, usual_recipe
-from experiments.simulated import simulated_bfloat16
 from mnist_helpers import (
     RECIPES,
     MnistCNN,
@@ -57,8 +53,7 @@ def train_ours(name, seed, options, changes):
     limits = {"train_limit": config.train_limit, "test_limit": config.test_limit}
     sets = load_mnist(config.data_root, allow_sample=False, seed=seed, **limits)
     seed_everything(seed)
-    with simulated_bfloat16() if options.simulate else nullcontext():
-        history = fit(MnistCNN(), *make_loaders(*sets, config), config)
+    history = fit(MnistCNN(), *make_loaders(*sets, config), config)
     if history.interrupted:  # a part of a run is nobody's last epoch
         raise KeyboardInterrupt
     return list(history)
@@ -126,12 +121,10 @@ def main():
     parser.add_argument("--set", type=pair, nargs="+", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--keep", action="store_true", help="give --set's epochs a page too")
     parser.add_argument("--most", type=int, help="epochs after which to give up a rival")
-    parser.add_argument("--simulate", action="store_true", help="bfloat16, computed in float32")
     options = parser.parse_args()
-    if (options.set or options.simulate) and options.name in RIVALS:
-        parser.error("--set and --simulate change a profile or a recipe; a rival has none")
-    parts = [options.name, *(f"{field}={value}" for field, value in options.set)]
-    page = "-".join([*parts, "simulated_bfloat16"] if options.simulate else parts)
+    if options.set and options.name in RIVALS:
+        parser.error("--set changes a profile or a recipe; a rival has none")
+    page = "-".join([options.name, *(f"{field}={value}" for field, value in options.set)])
     keeps = options.keep or not options.set
     done = epochs_of(page) if keeps else {}
     for seed in options.seeds:

@@ -1,12 +1,10 @@
 """The scripts behind the figures in results/."""
 
 import argparse
-import copy
 import dataclasses
 import json
 import math
 import sys
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,8 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from experiments import bench, compare, costs, pages, ranges, seeds, target
-from experiments.simulated import SimulatedBfloat16, simulated_bfloat16
-from mnist_helpers import MnistCNN, TrainConfig, evaluate, train_one_epoch
+from mnist_helpers import MnistCNN, TrainConfig
 from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
 
@@ -214,28 +211,25 @@ def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(results, monkey
     assert run("fast", "--seeds", "1", "2", *unclipped, "--keep") == [("fast", 2, changes)]
     assert pages.last_of("fast-clip_norm=0.0-precision=float32") == {1: 0.95, 2: 0.95}
     assert pages.epochs_of("fast") == {1: [0.95], 2: [0.95], 3: [0.95]}
-    assert run("fast", "--seeds", "1", "--simulate") == [("fast", 1, {})]
-    assert pages.last_of("fast-simulated_bfloat16") == {1: 0.95}
-    for change in (["--set", "lr=1"], ["--simulate"]):
-        with pytest.raises(SystemExit):
-            run("usual", *change)
-        assert "a rival has none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("usual", "--set", "lr=1")
+    assert "a rival has none" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("fast", "--set", "lr")
     assert "FIELD=VALUE, such as lr=0.02, got 'lr'" in capsys.readouterr().err
 
 
-def test_a_simulated_run_is_another_one(monkeypatch):
+def test_a_changed_run_is_another_one(monkeypatch):
     digits = make_digits(40)
     monkeypatch.setattr(seeds, "load_mnist", lambda *_, **__: (digits, digits))
 
-    def loss(simulate):
-        options = argparse.Namespace(data_root="d", simulate=simulate)
-        (record,) = seeds.train_ours("fast", 1, options, {"batch_size": 5})
+    def loss(precision):
+        changes = {"batch_size": 5, "precision": precision}
+        (record,) = seeds.train_ours("fast", 1, argparse.Namespace(data_root="d"), changes)
         return record.train_loss
 
-    plain, simulated, again = loss(False), loss(True), loss(False)
-    assert plain == again != simulated
+    plain, changed, again = loss("float32"), loss("bfloat16"), loss("float32")
+    assert plain == again != changed
 
 
 def test_a_finished_rival_leaves_its_state_nowhere(rival, results, monkeypatch):
@@ -306,42 +300,3 @@ def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatc
     assert rates["basic"][0] > rates["fast"][0] > 0
     shown = capsys.readouterr().out
     assert f"{'fast over (a)':22} {entry['fast_over_usual'][0]:8.4g}" in shown
-
-
-def test_bfloat16_is_simulated_as_autocast_computes_it():
-    torch.manual_seed(1)
-    network, (images, label) = MnistCNN(), (torch.randn(1, 1, 28, 28), torch.tensor([3]))
-
-    def outcome(precision):
-        model = copy.deepcopy(network)
-        with precision:
-            logits = model(images)
-        nn.functional.cross_entropy(logits.float(), label).backward()
-        return [logits.float(), *(weights.grad for weights in model.parameters())]
-
-    plain = outcome(nullcontext())
-    simulated = outcome(SimulatedBfloat16())
-    autocast = outcome(torch.autocast("cpu", dtype=torch.bfloat16))
-    for without, ours, theirs in zip(plain, simulated, autocast, strict=True):
-        assert torch.equal(ours, ours.bfloat16().float())
-        # The rest is the order of sums, of which each kind of CPU has its own.
-        assert (ours - theirs).norm() < (without - theirs).norm() / 3
-
-
-def test_simulated_bfloat16_is_for_training_alone():
-    loader, network = DataLoader(make_digits(16), 8), MnistCNN()
-
-    def metrics(precision):
-        model = copy.deepcopy(network)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        with precision:
-            return (
-                evaluate(model, loader),
-                train_one_epoch(model, loader, nn.CrossEntropyLoss(), optimizer),
-            )
-
-    tested, learned = metrics(nullcontext())
-    tested_so, learned_so = metrics(simulated_bfloat16())
-    assert tested_so == tested
-    assert learned_so.loss != learned.loss
-    assert learned_so.loss == pytest.approx(learned.loss, rel=0.02)
