@@ -10,7 +10,8 @@ and `usual_he`, our recipe in the usual loop with torch's or He's initial weight
 after its last whole epoch, so either can be interrupted. (Who changes a recipe has to
 remove its page first.)
 With --set, to try something, the last epochs are shown and nothing is kept; with --keep
-too, they get a page of their own, such as `results/seeds_fast-clip_norm=0.0.csv`.
+too, they get a page of their own, such as `results/seeds_fast-precision=bfloat16.csv`. So
+that a page is of one arithmetic on every machine, training is in float32 by default.
 """
 
 import argparse
@@ -47,6 +48,7 @@ COLUMNS = ("seed", *FIELDS, "machine")
 def train_ours(name, seed, options, changes):
     """Return the epochs of the package under a profile's or a recipe's name."""
     config = profile_config(name) if name in PROFILES else TrainConfig.recipe(name)
+    changes = {"precision": "float32", **changes}
     config = dataclasses.replace(
         config, seed=seed, data_root=options.data_root, checkpoint_dir=None, **changes
     )

@@ -2,13 +2,14 @@
 
 Usage: python -m experiments.target
 
-Reads the epochs that `experiments.seeds` kept for `fast`, in float32 and in bfloat16,
-and for the usual loop, with torch's and with He's initial weights, and what `make
-bench` last measured of an epoch's time on such a machine. Prints in which epoch each
-seed first got there, and how many times as long the usual loop's median seed takes as
-that of `fast`; where that seed never got there, at least how many. Writes it to
-`results/figures.json`. Where nobody ran the usual loop with He's weights, `baseline` or
-`default` stands for it: the same recipe, other draws of weights and order.
+Reads the epochs that `experiments.seeds` kept for `fast`, in float32 and (by `fast
+--set precision=bfloat16 --keep`) in bfloat16, and for the usual loop, with torch's and
+with He's initial weights, and what `make bench` last measured of an epoch's time on
+such a machine. Prints in which epoch each seed first got there, and how many times as
+long the usual loop's median seed takes as that of `fast`; where that seed never got
+there, at least how many. Writes it to `results/figures.json`. Where nobody ran the
+usual loop with He's weights, `baseline` or `default` stands for it: the same recipe,
+other draws of weights and order.
 """
 
 import csv
@@ -19,7 +20,10 @@ import statistics
 
 from experiments.pages import MOST_EPOCHS, RESULTS, TARGET, epochs_of, keep_figures, page_of
 
-FAST = {"fast": "fast", "fast.bfloat16": "fast-precision=bfloat16"}
+FAST = {  # a name, its page, and the precision of its benchmark
+    "fast": ("fast", "float32"),
+    "fast.bfloat16": ("fast-precision=bfloat16", "bfloat16"),
+}
 USUAL = {"usual_he": ("usual_he", "baseline", "default"), "usual": ("usual",)}
 
 
@@ -46,20 +50,25 @@ def least_median(epochs):
 
 
 def kind_of(machine):
-    """Return a machine's name without its threads: they leave the ratio as it is."""
+    """Return a machine's name without its threads, which are taken to leave the ratio alone."""
     return machine.split(" of ", 1)[-1]
 
 
-def speed(name):
+def speed(name, precision):
     """Return how many times as many images a second `fast` has as the usual loop."""
     with page_of(name).open(encoding="utf-8", newline="") as file:
-        kinds = {kind_of(row["machine"]) for row in csv.DictReader(file)}
+        kinds = {(kind_of(row["machine"]), precision) for row in csv.DictReader(file)}
     page = RESULTS / "benchmarks.jsonl"
     lines = page.read_text("utf-8").splitlines() if page.is_file() else []
     entries = [json.loads(line) for line in lines]
-    fitting = [e for e in entries if "fast_over_usual" in e and kinds == {kind_of(e["machine"])}]
+    fitting = [
+        entry
+        for entry in entries
+        if "fast_over_usual" in entry and kinds == {(kind_of(entry["machine"]), entry["precision"])}
+    ]
     if not fitting:
-        raise SystemExit(f"run `make bench` on {' and '.join(kinds)}, where the seeds were run")
+        where = " and ".join(f"{kind} in {name}" for kind, name in sorted(kinds))
+        raise SystemExit(f"run `make bench` on {where}, where the seeds were run")
     return fitting[-1]["fast_over_usual"][0]
 
 
@@ -74,7 +83,7 @@ def tell(name, epochs):
 
 
 def main():
-    fast = {name: epochs_of(page) for name, page in FAST.items()}
+    fast = {name: epochs_of(page) for name, (page, _) in FAST.items()}
     usual = {name: next(filter(None, map(epochs_of, pages)), {}) for name, pages in USUAL.items()}
     if not fast["fast"]:
         raise SystemExit("run `python -m experiments.seeds fast` first")
@@ -88,9 +97,9 @@ def main():
                 f"half of the seeds of {ours} have less than {TARGET:.0%}: no time to tell"
             )
         median, exact = least_median(usual[theirs])
-        ratio = f"{'' if exact else 'at least '}{median / least * speed(FAST[ours]):.1f}"
+        ratio = f"{'' if exact else 'at least '}{median / least * speed(*FAST[ours]):.2g}"
         figures[f"target.{theirs}.over_{ours}"] = ratio
-        print(f"{ours} is there {ratio} times sooner than {theirs}")
+        print(f"{theirs} takes {ratio} times as long as {ours}")
     keep_figures(figures)
 
 

@@ -102,28 +102,32 @@ def test_the_target_is_counted_in_epochs_and_compared_in_time(results, capsys):
     page("fast", [[0.99], [0.991], [0.9899]], machine="1 thread of a computer")
     page("default", [[0.9, 0.98, 0.99], [0.995, 0.5], [0.98] * 5])
     page("usual", [[0.98] * 20, [0.98] * 11 + [0.99], [0.98] * 20])
-    with pytest.raises(SystemExit, match="run `make bench` on a computer"):
+    with pytest.raises(SystemExit, match="run `make bench` on a computer in float32"):
         target.main()
     speeds = [9.0, "2 threads of another"], [1.1, "4 threads of a computer"], [5.0, "a third"]
-    lines = [json.dumps({"fast_over_usual": [s, s, s], "machine": m}) for s, m in speeds]
+    lines = [
+        json.dumps({"fast_over_usual": [s, s, s], "machine": m, "precision": precision})
+        for (s, m), precision in zip(speeds, ("bfloat16", "float32", "float32"), strict=True)
+    ]
+    other = json.dumps(json.loads(lines[1]) | {"precision": "bfloat16", "fast_over_usual": [7]})
     old = json.dumps({"machine": "4 threads of a computer"})
-    (results / "benchmarks.jsonl").write_text("\n".join([*lines, old]) + "\n")
+    (results / "benchmarks.jsonl").write_text("\n".join([*lines, other, old]) + "\n")
     target.main()
     assert figures(results) == {
         "other": "1",
         "target.fast": "1", "target.fast.reached": "2 of 3",
         "target.usual": "at least 20", "target.usual.reached": "1 of 3",
-        "target.usual.over_fast": "at least 22.0",
+        "target.usual.over_fast": "at least 22",
         "target.usual_he": "3", "target.usual_he.reached": "2 of 3",
         "target.usual_he.over_fast": "3.3",
     }  # fmt: skip
-    assert "at least 22.0 times sooner than usual" in capsys.readouterr().out
+    assert "usual takes at least 22 times as long as fast" in capsys.readouterr().out
     page("usual_he", [[0.98, 0.99]])  # what was run itself comes first
     page("fast-precision=bfloat16", [[0.99]], machine="8 threads of another")
     target.main()
     assert figures(results)["target.usual_he"] == "2"
     assert figures(results)["target.usual_he.over_fast"] == "2.2"
-    assert figures(results)["target.usual_he.over_fast.bfloat16"] == "18.0"
+    assert figures(results)["target.usual_he.over_fast.bfloat16"] == "18"
 
 
 def test_a_seed_that_did_not_arrive_would_have_taken_longer():
@@ -273,7 +277,7 @@ def test_parts_of_all_epochs_are_timed_in_turn_and_none_is_left_out(monkeypatch)
 def test_both_ways_to_the_matrix_product_are_one(monkeypatch):
     monkeypatch.setattr(bench, "WIDTH", 64)
     plain, convolved = bench.products(TrainConfig(device="cpu", precision="float32"))
-    assert torch.allclose(plain()[0], convolved()[0].reshape(64, 64).T, atol=1e-4)
+    assert torch.allclose(plain(), convolved().reshape(64, 64).T, atol=1e-4)
 
 
 def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatch, capsys):
@@ -295,8 +299,16 @@ def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatc
     assert (entry["pairs"], entry["images"], entry["fast_batch_size"]) == (3, 40, 32)
     median, least, most = entry["ours_over_basic"]
     assert 0 < least <= median <= most < 1  # a linear layer is faster than any convolution
-    rates = entry["images_per_second"]
+    rates, contenders = entry["images_per_second"], "ours fast usual basic product convolution"
     assert list(rates) == ["ours", "fast", "usual", "basic"]
     assert rates["basic"][0] > rates["fast"][0] > 0
+    seconds = {name: [2.0, 4.0, 1.0] for name in contenders.split()}  # known ones
+    seconds |= {"ours": [1.0, 1.0, 1.0], "convolution": [1.0, 5.0, 2.0]}
+    config = TrainConfig(device="cpu", precision="float32", batch_size=64)
+    made = bench.entry_of(argparse.Namespace(images=100, pairs=3), config, config, seconds)
+    assert made["ours_over_usual"] == [2.0, 1.0, 4.0]
+    gflop = 20 * 64**3 / 1e9
+    assert made["product_gflops"] == pytest.approx([gflop, gflop / 4, gflop], rel=0.001)
+    assert made["share_of_product"][0] == pytest.approx(31.3 / gflop, rel=0.001)
     shown = capsys.readouterr().out
     assert f"{'fast over (a)':22} {entry['fast_over_usual'][0]:8.4g}" in shown
