@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, distributed, nn
@@ -47,6 +47,18 @@ def let_the_first_speak() -> None:
             time.sleep(PATIENCE * int(os.environ["LOCAL_RANK"]))
         except KeyboardInterrupt:
             sys.exit(130)  # in silence: whoever stops us has been told
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code; one of several ends at once.
+
+    A thread of gloo may still hold a tensor of the last exchange, and giving it back while
+    the interpreter is being taken down aborts the process (PyTorch's pull request 179291).
+    """
+    if launched() == 1:
+        sys.exit(code)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,18 @@ def command(request, sample_root, monkeypatch):
     return arguments
 
 
+@pytest.fixture
+def at_start(request, tmp_path, monkeypatch):
+    """Return a function that makes new processes run some code at their start."""
+
+    def write(code):
+        (tmp_path / "sitecustomize.py").write_text(code)
+        path = os.pathsep.join([str(tmp_path), str(request.config.rootpath)])
+        monkeypatch.setenv("PYTHONPATH", path)
+
+    return write
+
+
 def in_two_processes(arguments):
     run = [*TORCHRUN, "-m", "mnist_helpers", *arguments]
     return subprocess.run(run, capture_output=True, text=True, timeout=240)
@@ -126,16 +138,28 @@ def second_of(torchrun):
         ("--train-limit", "70000", "mnist-helpers: a limit of 70000"),
     ],
 )
-def test_what_all_processes_meet_is_said_by_one(
-    command, option, value, message, request, tmp_path, monkeypatch
-):
-    late = "import os, time; time.sleep(3 if os.environ.get('RANK') == '0' else 0)"
-    (tmp_path / "sitecustomize.py").write_text(late)  # run by Python at its start
-    path = os.pathsep.join([str(tmp_path), str(request.config.rootpath)])
-    monkeypatch.setenv("PYTHONPATH", path)
+def test_what_all_processes_meet_is_said_by_one(command, at_start, option, value, message):
+    at_start("import os, time; time.sleep(3 if os.environ.get('RANK') == '0' else 0)")
     done = in_two_processes(command(option, value))
     assert done.returncode != 0
     assert done.stderr.count("mnist-helpers: ") == done.stderr.count(message) == 1
+
+
+@needs_torchrun
+@pytest.mark.parametrize(("epochs", "code"), [("1", 0), ("0", 1)])  # torchrun's 1, for our 2
+def test_several_processes_end_before_their_interpreters_do(command, at_start, epochs, code):
+    # PyTorch's threads may need an interpreter that is being taken down: it aborts them.
+    at_start("import atexit, os; 'RANK' in os.environ and atexit.register(print, 'taken down')")
+    done = in_two_processes(command("--epochs", epochs))
+    assert done.returncode == code, done.stderr
+    assert done.stdout.count("Epoch  1/1") == int(epochs)
+    assert "taken down" not in done.stdout
+
+
+def test_one_process_ends_as_always():
+    with pytest.raises(SystemExit) as ended:
+        workers.leave(3)
+    assert ended.value.code == 3
 
 
 @pytest.mark.parametrize(
