@@ -79,8 +79,10 @@ def close_bar(bar: tqdm, text: str = "") -> None:
 
 
 def in_words(seconds: float) -> str:
-    """Return a time as a reader would say it: "40 s", "6 min", "1 h 30 min"."""
+    """Return a time as a reader would say it: "0.4 s", "40 s", "6 min", "1 h 30 min"."""
+    if seconds < 9.95:
+        return f"{max(0.1, seconds):.1f} s"
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
