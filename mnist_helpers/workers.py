@@ -50,14 +50,16 @@ def let_the_first_speak() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process with an exit code; one of several ends at once.
+    """End this process with an exit code; of several, without taking the interpreter down.
 
-    A thread of gloo may still hold a tensor of the last exchange, and giving it back while
-    the interpreter is being taken down aborts the process (PyTorch's pull request 179291).
+    DistributedDataParallel keeps gloo's threads alive beyond `destroy_process_group`. One of
+    them may still hold a tensor of the last exchange, and giving it back while the interpreter
+    is taken down aborts the process (https://github.com/pytorch/pytorch/pull/179291).
     """
     if launched() == 1:
         sys.exit(code)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):  # a full disk, a closed stream
+        sys.stdout.flush()
     os._exit(code)
 
 
