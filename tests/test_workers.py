@@ -26,6 +26,13 @@ from tests.conftest import make_digits, make_linear
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # 43 images in batches of 10: the last one is of 3, two for one process and one for the other.
 SMALL = ["--train-limit", "43", "--test-limit", "20", "--batch-size", "10"]
+SECOND_OF_TWO = {  # as torchrun tells a process that it is
+    "TORCHELASTIC_RUN_ID": "x",
+    "WORLD_SIZE": "2",
+    "RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+}
 
 
 # The wheels for Windows come without the library that torchrun's meeting point needs.
@@ -167,8 +174,7 @@ def test_several_processes_leave_their_interpreters_standing(command, at_start, 
 
 def test_who_leaves_loses_no_word(tmp_path):
     code = "from mnist_helpers import workers; print('the last word'); workers.leave(3)"
-    several = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
-    for environment in (os.environ, os.environ | several):
+    for environment in (os.environ, os.environ | SECOND_OF_TWO):
         with (tmp_path / "out").open("w+") as out:  # a file, so that it is buffered
             done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=out)
             out.seek(0)
@@ -220,8 +226,7 @@ def test_alone_nothing_is_joined(monkeypatch):
 @pytest.fixture
 def launched(monkeypatch):
     """Pretend to be the second of two processes that have found each other."""
-    settings = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
-    for name, value in (settings | {"LOCAL_WORLD_SIZE": "2"}).items():
+    for name, value in SECOND_OF_TWO.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: None)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
