@@ -80,7 +80,7 @@ def close_bar(bar: tqdm, text: str = "") -> None:
 
 def in_words(seconds: float) -> str:
     """Return a time as a reader would say it: "0.4 s", "40 s", "6 min", "1 h 30 min"."""
-    if seconds < 9.95:
+    if seconds < 9.95:  # above it would be "10.0 s"
         return f"{max(0.1, seconds):.1f} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
