@@ -1,21 +1,30 @@
-# Every target stands on .venv, which tools/install.py makes once.
+# Every target uses .venv, which tools/install.py makes once.
 PYTHON ?= python3
 PROFILE ?=
-BIN = .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+UV ?= uv
+SCRIPTS = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN = .venv/$(SCRIPTS)
+LOWEST = build/lowest/$(SCRIPTS)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test test-faults bench notebooks clean install-notebooks install-dev
+.PHONY: help run lab fix quick test test-faults test-lowest bench notebooks lock clean
+.PHONY: install-notebooks install-dev
 
 help: ## list the targets
 	@echo "make run          train the CNN headless and draw its curves (PROFILE=quick|default|full)"
 	@echo "make lab          open the notebooks in JupyterLab"
-	@echo "make test         check everything: ruff, pytest, nbval"
-	@echo "make test-faults  kill a run 50 times, spoil 400 files, and see nothing lost"
+	@echo "make test         check everything: style, spelling, types, imports, tests, notebooks"
+	@echo "make quick        the same without slow tests and notebooks; under a minute"
+	@echo "make fix          format the code, sort its imports, fix what ruff can fix"
+	@echo "make test-faults  kill a run 50 times, corrupt 400 files, and check that nothing is lost"
+	@echo "make test-lowest  run the tests with the oldest versions that pyproject.toml allows"
 	@echo "make bench        time training against plainly written rivals"
 	@echo "make notebooks    execute the notebooks in place, to commit them (PROFILE=full)"
-	@echo "make clean        remove what these targets made; data and checkpoints stay"
+	@echo "make lock         update uv.lock to match constraints.txt"
+	@echo "make clean        remove what these targets made; .venv, data and checkpoints stay"
 	@echo
-	@echo "PYTHON=python3.12 chooses the Python; TORCH_INDEX=URL another source of torch (README)."
+	@echo "PYTHON=python3.12 chooses the Python; TORCH_INDEX=URL gets torch from there (README);"
+	@echo "CONSTRAINTS=none installs the newest versions instead of the tested ones."
 
 install-notebooks:
 	@$(PYTHON) tools/install.py notebooks
@@ -32,14 +41,30 @@ lab: install-notebooks
 notebooks: install-notebooks
 	@MNIST_PROFILE=$(or $(PROFILE),full) $(BIN)/python tools/run_notebooks.py --in-place
 
+fix: install-dev
+	@$(BIN)/python tools/check.py fix
+
+quick: install-dev
+	@$(BIN)/python tools/check.py quick
+
 test: install-dev
 	@$(BIN)/python tools/check.py
 
 test-faults: install-dev
 	@MNIST_FAULTS=long $(BIN)/python -m pytest -q -rP tests/test_faults.py
 
+test-lowest:
+	@$(PYTHON) -m venv build/lowest
+	@$(LOWEST) -m pip install --quiet uv
+	@$(LOWEST) -m uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable '.[dev]'
+	@$(LOWEST) -m pytest -q
+
 bench: install-notebooks
 	@$(BIN)/python -m experiments.bench
+
+lock:
+	@$(UV) lock --quiet --default-index https://pypi.org/simple \
+	    $(addprefix --upgrade-package ,$(shell sed '/^#/d' constraints.txt))
 
 clean:
 	@$(PYTHON) tools/clean.py

@@ -1,91 +1,92 @@
-"""How fast training is, against rivals in the same minutes: pairs, interleaved.
+"""How fast training is next to rivals, timed in turn within the same minutes.
 
 Usage: make bench, or python -m experiments.bench [--data-root data] [--pairs 7]
 
 Each round times the package and each rival over the same number of images, in turn, so
-that whatever else the machine does meets all of them; the first round only warms up.
-Shown and appended to `results/benchmarks.jsonl`: the median, the least and the most of
-every rate, and of every ratio *within* a round. Besides our baseline (ours) there is
-`fast`, the recipe of that name with its smaller batches. Rivals: (a) the baseline in the
-usual loop; (b) PyTorch's basic example, a smaller network; (c) the machine's matrix
-product, by the faster of two ways to it, as the limit: what of it training reaches,
-counting 0.313 GFLOP an image.
+that whatever else the machine is doing slows all of them; the first round only warms up.
+Shown and appended to `results/benchmarks.jsonl`: the median, the smallest and the largest
+of every rate, and of every ratio *within* a round. `ours` is our baseline, and `fast` the
+recipe of that name with its smaller batches. Rivals: (a) the baseline in the usual loop;
+(b) PyTorch's basic example, a smaller network; (c) the machine's matrix product, by the
+faster of two ways, as the limit: how much of it training reaches, counting 0.313 GFLOP an
+image.
 """
 
 import argparse
 import datetime
 import json
 import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.machine import machine, timed
 from experiments.pages import RESULTS
-from experiments.rivals import basic_example, plain_epoch, usual_recipe
+from experiments.rivals import Rival, basic_example, plain_epoch, usual_recipe
 from mnist_helpers import (
     MnistCNN,
     TrainConfig,
     load_mnist,
-    make_loaders,
+    make_loader,
     seed_everything,
     train_one_epoch,
 )
-from mnist_helpers.hardware import MEMORY_FORMATS, PRECISIONS
-from mnist_helpers.progress import close_bar, open_bar
-from mnist_helpers.update import Update
+from mnist_helpers.config import ResolvedConfig
+from mnist_helpers.machine.hardware import MEMORY_FORMATS, PRECISIONS
+from mnist_helpers.machine.progress import close_bar, open_bar
+from mnist_helpers.training.optimizer import Optimization
 
 BENCHMARKS = RESULTS / "benchmarks.jsonl"
 # Forward 2 * 52,159,872 operations; backward twice that, less the first layer's images.
 GFLOP_AN_IMAGE = 0.313
 WIDTH = 2048  # of the matrices multiplied as the limit
+Work = Callable[[], Any]
 
 
-def ours(options, config):
-    """Return the package's epoch: the one that `train` runs, bar and all."""
-    train_set, test_set = load_mnist(
-        options.data_root, allow_sample=False, train_limit=options.images
-    )
-    train_loader, _ = make_loaders(train_set, test_set, config)
-    device = torch.device(config.device)
-    model = MnistCNN().to(device, memory_format=MEMORY_FORMATS[config.memory_format])
-    update = Update(model, config, len(train_loader))
+def ours(options: argparse.Namespace, config: ResolvedConfig) -> Work:
+    """Return the package's epoch: the one that `fit` runs, bar and all."""
+    train_set, _ = load_mnist(options.data_root, allow_sample=False, train_limit=options.images)
+    loader = make_loader(train_set, config, train=True)
+    model = MnistCNN().to(config.device).to(memory_format=MEMORY_FORMATS[config.memory_format])
+    optimization = Optimization(model, config, len(loader))
 
-    def epoch():
-        bar = open_bar("bench", len(train_loader))
+    def epoch() -> None:
+        bar = open_bar("bench", len(loader))
         train_one_epoch(
-            model, train_loader, nn.CrossEntropyLoss(), update.optimizer, device, bar,
-            precision=config.precision, scaler=update.scaler, after_step=update.after_step,
+            model, loader, nn.CrossEntropyLoss(), optimization.optimizer, bar,
+            precision=config.precision, scaler=optimization.scaler,
+            after_step=optimization.after_step,
         )  # fmt: skip
         bar.close()
 
     return epoch
 
 
-def rival(make, options, config):
+def rival(make: Callable[..., Rival], options: argparse.Namespace, config: ResolvedConfig) -> Work:
     """Return a rival's epoch, on the same number of images."""
-    device = torch.device(config.device)
     model, train, _, loss_fn, optimizer = make(
-        options.data_root, device=device, count=options.images, batch_size=config.batch_size
+        options.data_root, config.device, config.batch_size, options.images
     )
-    return lambda: plain_epoch(model, train, loss_fn, optimizer, device)
+    return lambda: plain_epoch(model, train, loss_fn, optimizer, config.device)
 
 
-def products(config):
+def products(config: ResolvedConfig) -> tuple[Work, Work]:
     """Return two ways to ten products of square matrices, in the precision of training.
 
-    A 1x1 convolution is a product too. PyTorch leaves it to another library than `@`, and
+    A 1x1 convolution is a product too. PyTorch computes it with another library than `@`, and
     which of the two is faster depends on the processor.
     """
-    shape = {"device": config.device, "dtype": PRECISIONS[config.precision]}
-    left, right = torch.randn(2, WIDTH, WIDTH).to(**shape)
+    dtype = PRECISIONS[config.precision]
+    left, right = torch.randn(2, WIDTH, WIDTH).to(config.device, dtype)
     pixels = left.T.reshape(1, WIDTH, WIDTH // 16, 16).to(memory_format=torch.channels_last)
     filters = right.T.reshape(WIDTH, WIDTH, 1, 1).to(memory_format=torch.channels_last)
 
-    def ten(work):
-        def run():
-            for _ in range(9):  # none of which is kept, or memory would be timed
+    def ten(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        def run() -> Tensor:
+            for _ in range(9):  # none of these is kept, or memory would be timed
                 work()
             return work()
 
@@ -94,13 +95,13 @@ def products(config):
     return ten(lambda: left @ right), ten(lambda: nn.functional.conv2d(pixels, filters))
 
 
-def spread(values):
-    """Return median, least and most, to four digits."""
+def spread(values: Sequence[float]) -> list[float]:
+    """Return median, smallest and largest, to four digits."""
     figures = statistics.median(values), min(values), max(values)
     return [float(f"{value:.4g}") for value in figures]
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--pairs", type=int, default=7)
@@ -111,7 +112,6 @@ def main():
     config = TrainConfig(device=options.device).resolved()
     rounds = options.pairs + 1
     fast = TrainConfig.recipe("fast", device=options.device, epochs=rounds).resolved()
-    device = torch.device(config.device)
     contenders = {
         "ours": ours(options, config),
         "fast": ours(options, fast),
@@ -119,11 +119,11 @@ def main():
         "basic": rival(basic_example, options, config),
         **dict(zip(("product", "convolution"), products(config), strict=True)),
     }
-    seconds = {name: [] for name in contenders}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
     bar = open_bar("rounds", rounds)
     for number in range(rounds):
         for name, work in contenders.items():
-            taken = timed(work, device=device)
+            taken = timed(work, device=config.device)
             if number:  # the first round warms up
                 seconds[name].append(taken)
         bar.update(1)
@@ -134,19 +134,24 @@ def main():
         file.write(json.dumps(entry) + "\n")
 
 
-def entry_of(options, config, fast, seconds):
-    """Return what is kept of a measurement: medians and spread, and of what they are."""
+def entry_of(
+    options: argparse.Namespace,
+    config: ResolvedConfig,
+    fast: ResolvedConfig,
+    seconds: Mapping[str, Sequence[float]],
+) -> dict[str, Any]:
+    """Return what is kept of a measurement: medians and spread, and what was measured."""
     names = "ours", "fast", "usual", "basic"
     rates = {name: [options.images / s for s in seconds[name]] for name in names}
-    best = map(min, seconds["product"], seconds["convolution"])
-    limit = [10 * 2 * WIDTH**3 / 1e9 / s for s in best]
+    pairs = zip(seconds["product"], seconds["convolution"], strict=True)
+    limit = [10 * 2 * WIDTH**3 / 1e9 / min(pair) for pair in pairs]
 
-    def ratio(one, other):
+    def ratio(one: Iterable[float], other: Iterable[float]) -> list[float]:
         return spread([a / b for a, b in zip(one, other, strict=True)])
 
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(torch.device(config.device)),
+        "machine": machine(config.device),
         "torch": torch.__version__,
         "precision": config.precision,
         "batch_size": config.batch_size,
@@ -162,11 +167,10 @@ def entry_of(options, config, fast, seconds):
     }
 
 
-def show(entry):
+def show(entry: Mapping[str, Any]) -> None:
     """Print a measurement, a line for each rate and ratio."""
-    print(
-        f"{entry['machine']}, {entry['precision']}, {entry['pairs']} pairs: median (least to most)"
-    )
+    what = f"{entry['machine']}, {entry['precision']}, {entry['pairs']} pairs"
+    print(f"{what}: median (smallest to largest)")
     rates = entry["images_per_second"]
     rows = {
         "ours": ("images/s", *rates["ours"]),
@@ -179,8 +183,8 @@ def show(entry):
         "fast over (a)": ("times", *entry["fast_over_usual"]),
         "ours as part of (c)": ("", *entry["share_of_product"]),
     }
-    for name, (unit, median, least, most) in rows.items():
-        print(f"{name:22} {median:8.4g} {unit:8} ({least:.4g} to {most:.4g})")
+    for name, (unit, median, smallest, largest) in rows.items():
+        print(f"{name:22} {median:8.4g} {unit:8} ({smallest:.4g} to {largest:.4g})")
 
 
 if __name__ == "__main__":

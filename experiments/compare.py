@@ -4,10 +4,11 @@ Usage: python -m experiments.compare PAGE OTHER [--figure NAME]
 
 PAGE and OTHER name `results/seeds_PAGE.csv`, as `fast` and `fast-precision=bfloat16` do.
 Takes the seeds that both have, and the test accuracy after each one's last epoch. The same
-seed gives both the same initial weights and the same order of images, so what chance does
-to both drops out of their difference. Printed, and with --figure kept in
-`results/figures.json`: the mean of OTHER less PAGE, and how far off it may be (95 %,
-Student's t, which takes the differences to spread like a bell; few seeds cannot tell).
+seed gives both the same initial weights and the same order of images, so much of what is
+chance drops out of their difference. Printed, and with --figure kept in
+`results/figures.json`: the mean of OTHER minus PAGE, with its 95 % confidence interval
+(Student's t, which assumes normally distributed differences; few seeds can't show whether
+they are).
 """
 
 import argparse
@@ -15,12 +16,11 @@ import statistics
 
 from scipy.stats import ttest_rel
 
-from experiments.pages import FEWEST_SEEDS, keep_figures, last_of
-from experiments.seeds import RIVALS
+from experiments.pages import FEWEST_SEEDS, RIVALS, keep_figures, last_of
 
 
-def difference(one, other):
-    """Return the mean of other less one over their common seeds, its 95 % reach, the count."""
+def difference(one: dict[int, float], other: dict[int, float]) -> tuple[float, float, int]:
+    """Return the mean of `other - one` over common seeds, its 95 % margin and their count."""
     common = sorted(one.keys() & other.keys())
     if len(common) < FEWEST_SEEDS:
         raise SystemExit(
@@ -32,7 +32,7 @@ def difference(one, other):
     return statistics.mean(theirs) - statistics.mean(ours), (high - low) / 2, len(common)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page")
     parser.add_argument("other")
@@ -42,7 +42,7 @@ def main():
         parser.error("a rival has other weights and another order with the same seed")
     mean, reach, count = difference(last_of(options.page), last_of(options.other))
     words = f"{mean * 100:+.2f} ± {reach * 100:.2f}"
-    print(f"{options.other} less {options.page}: {words} percentage points, {count} seeds")
+    print(f"{options.other} minus {options.page}: {words} percentage points, {count} seeds")
     if options.figure:
         keep_figures({options.figure: words, f"{options.figure}.seeds": str(count)})
 

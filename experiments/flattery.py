@@ -2,10 +2,10 @@
 
 Usage: python -m experiments.flattery [--run model_checkpoints] [--data-root data]
 
-Every epoch's checkpoint of a finished run answers all test digits. Then, many times: the
-digits are split at random in halves, the epoch that is best on one half is chosen, and
-its accuracy there is set against its accuracy on the other half, which had no say. The
-means go into `results/figures.json`, for the prose of notebook 4.
+Every epoch's checkpoint of a finished run answers all test digits. Then, many times: split
+the digits into two halves at random, choose the epoch that is best on one half, and compare
+its accuracy there with its accuracy on the other half, which had no say. The means go into
+`results/figures.json`, for the prose of notebook 4.
 """
 
 import argparse
@@ -17,19 +17,20 @@ import torch
 
 from experiments.pages import keep_figures
 from mnist_helpers import (
+    DigitDataset,
     MnistCNN,
     TrainConfig,
     load_checkpoint,
     load_mnist,
-    make_loaders,
+    make_loader,
     profile_config,
 )
-from mnist_helpers.runfolder import epoch_checkpoints, find_run
+from mnist_helpers.training.folder import epoch_checkpoints, find_run
 
 SPLITS = 2000
 
 
-def flattery(right, splits=SPLITS, seed=1):
+def flattery(right: np.ndarray, splits: int = SPLITS, seed: int = 1) -> tuple[float, float]:
     """Return the chosen epoch's mean accuracy on the half that chose it, and on the other.
 
     `right` says for each epoch (row) and digit (column) whether the answer was right.
@@ -46,9 +47,9 @@ def flattery(right, splits=SPLITS, seed=1):
 
 
 @torch.no_grad()
-def answers(folder, test_set):
+def answers(folder: Path, test_set: DigitDataset) -> np.ndarray:
     """Return for each epoch of the run in `folder` which digits it gets right."""
-    _, loader = make_loaders(test_set, test_set, TrainConfig(device="cpu"))
+    loader = make_loader(test_set, TrainConfig(device="cpu"), train=False)
     rows, run = [], find_run(dataclasses.replace(profile_config("full"), checkpoint_dir=folder))
     if run is None:
         raise SystemExit(f"{folder} holds no finished run of the whole recipe; name one with --run")
@@ -64,7 +65,7 @@ def answers(folder, test_set):
     return np.stack(rows)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, default=Path("model_checkpoints"))
     parser.add_argument("--data-root", type=Path, default=Path("data"))
@@ -72,7 +73,7 @@ def main():
     _, test_set = load_mnist(options.data_root, allow_sample=False)
     chosen, other = flattery(answers(options.run, test_set))
     keep_figures({"flattery.chosen": f"{chosen:.2%}", "flattery.other": f"{other:.2%}"})
-    print(f"on the half that chose {chosen:.2%}, on the other {other:.2%}")
+    print(f"on the half that chose: {chosen:.2%}; on the other: {other:.2%}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""What the measurements share: how a machine is named, and a clock."""
+"""What the measurements share: the name of a machine, and a clock."""
 
 import os
 import platform
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from mnist_helpers.hardware import ISA_VARIABLES
+from mnist_helpers.machine.hardware import ISA_VARIABLES
 
 
-def machine(device):
+def machine(device: torch.device) -> str:
     """Return what kind of hardware this is, as a reader would name it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -32,8 +34,8 @@ def machine(device):
     return f"{name} limited to {limit}" if limit else name
 
 
-def timed(work, *arguments, device=None):
-    """Return the seconds that a call takes, the device's included."""
+def timed(work: Callable[..., Any], *arguments: Any, device: torch.device | None = None) -> float:
+    """Return the seconds that a call takes, until its device is done."""
     started = time.perf_counter()
     work(*arguments)
     if device is not None and device.type != "cpu":

@@ -1,20 +1,21 @@
-"""Say between what an accuracy is to be expected, from the seeds in `results/`.
+"""Say in which range to expect an accuracy, from the seeds in `results/`.
 
 Usage: python -m experiments.ranges
 
 Reads `results/seeds_quick.csv` and `results/seeds_default.csv`, as `experiments.seeds`
-writes them, and writes `results/ranges.json`, for the notebooks' cells, and the same as
-words into `results/figures.json`, for their prose; there too what `fast` had, and what its
-worst seed without clipped gradients (`fast --set clip_norm=0.0 --keep`) had with and
-without. A range is the mean of the last epoch's test accuracy, four standard deviations to
-either side, rounded outwards. The deviation being itself an estimate, chance leaves it more
-often than one would think: with 5 seeds about once in 50 runs, with 10 about once in 250
-(Student's t).
+writes them. Writes `results/ranges.json`, for the notebooks' cells, and the same in words
+into `results/figures.json`, for their prose; also what `fast` reached, and what the seed
+that was worst without clipped gradients (`fast --set clip_norm=0.0 --keep`) reached with
+and without. A range is the mean of the last epoch's test accuracy plus and minus four
+standard deviations, rounded outwards: an alarm for a broken run, not a prediction. The
+deviation is itself an estimate, so a sound run falls outside more often than you would think:
+with 5 seeds about once in 50 runs, with 10 about once in 250 (Student's t).
 """
 
 import json
 import math
 import statistics
+from collections.abc import Collection, Sequence
 
 from experiments.pages import FEWEST_SEEDS, RESULTS, epochs_of, keep_figures, last_of
 
@@ -22,20 +23,20 @@ DEVIATIONS = 4
 STEPS = {"quick": 0.01, "default": 0.001}  # what each profile's range is rounded to
 
 
-def range_of(accuracies, step):
-    """Return the range to be promised, as two fractions."""
-    mean, reach = statistics.mean(accuracies), DEVIATIONS * statistics.stdev(accuracies)
-    low = math.floor((mean - reach) / step) * step
-    high = math.ceil((mean + reach) / step) * step
+def range_of(accuracies: Sequence[float], step: float) -> tuple[float, float]:
+    """Return the range to expect, as two fractions."""
+    mean, margin = statistics.mean(accuracies), DEVIATIONS * statistics.stdev(accuracies)
+    low = math.floor((mean - margin) / step) * step
+    high = math.ceil((mean + margin) / step) * step
     return round(max(low, 0.0), 4), round(min(high, 1.0), 4)
 
 
-def from_to(accuracies):
+def from_to(accuracies: Collection[float]) -> str:
     return f"{min(accuracies):.2%} to {max(accuracies):.2%}"
 
 
-def fast_figures():
-    """Return what the prose says of `fast`: no promise, only what its seeds had."""
+def fast_figures() -> dict[str, str]:
+    """Return what the prose says of `fast`: what its seeds reached, and no range."""
     fast, unclipped = last_of("fast"), last_of("fast-clip_norm=0.0")
     figures = {}
     if fast:
@@ -43,7 +44,7 @@ def fast_figures():
         figures["fast.last"] = from_to(fast.values())
         figures["fast.mean"] = f"{statistics.mean(fast.values()):.2%}"
     if both := fast.keys() & unclipped.keys():
-        worst = min(both, key=unclipped.get)
+        worst = min(both, key=lambda seed: unclipped[seed])
         figures["fast.unclipped"], figures["fast.clipped"] = (
             f"{accuracies[worst]:.2%}" for accuracies in (unclipped, fast)
         )
@@ -51,7 +52,7 @@ def fast_figures():
     return figures
 
 
-def main():
+def main() -> None:
     ranges, figures = {}, fast_figures()
     for name, step in STEPS.items():
         accuracies = list(last_of(name).values())

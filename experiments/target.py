@@ -1,15 +1,15 @@
-"""How much sooner 99 % of the test digits are right, from the pages in `results/`.
+"""How much sooner `fast` gets 99 % of the test digits right, from the pages in `results/`.
 
 Usage: python -m experiments.target
 
 Reads the epochs that `experiments.seeds` kept for `fast`, in float32 and (by `fast
---set precision=bfloat16 --keep`) in bfloat16, and for the usual loop, with torch's and
-with He's initial weights, and what `make bench` last measured of an epoch's time on
-such a machine. Prints in which epoch each seed first got there, and how many times as
-long the usual loop's median seed takes as that of `fast`; where that seed never got
-there, at least how many. Writes it to `results/figures.json`. Where nobody ran the
-usual loop with He's weights, `baseline` or `default` stands for it: the same recipe,
-other draws of weights and order.
+--set precision=bfloat16 --keep`) in bfloat16, and for the usual loop, with PyTorch's and
+with He's initial weights, and how long an epoch took when `make bench` last ran on such a
+machine. Prints in which epoch each seed first got there, and how many times as long the
+usual loop's median seed takes as that of `fast`; if that seed never got there, at least how
+many. Writes it to `results/figures.json`. If the usual loop was never run with He's weights,
+`baseline` or `default` stands in for it: the same recipe, with other random weights and
+another order.
 """
 
 import csv
@@ -17,8 +17,11 @@ import itertools
 import json
 import math
 import statistics
+from collections.abc import Mapping, Sequence
 
 from experiments.pages import MOST_EPOCHS, RESULTS, TARGET, epochs_of, keep_figures, page_of
+
+Epochs = Mapping[int, Sequence[float]]  # the test accuracy after each epoch, by seed
 
 FAST = {  # a name, its page, and the precision of its benchmark
     "fast": ("fast", "float32"),
@@ -27,18 +30,18 @@ FAST = {  # a name, its page, and the precision of its benchmark
 USUAL = {"usual_he": ("usual_he", "baseline", "default"), "usual": ("usual",)}
 
 
-def first_epochs(epochs):
-    """Return the epoch in which each seed first reached the target, infinite where none did."""
+def first_epochs(epochs: Epochs) -> list[float]:
+    """Return the epoch in which each seed first reached the target; infinite if it never did."""
     return [
         next((n for n, accuracy in enumerate(seed, 1) if accuracy >= TARGET), math.inf)
         for seed in epochs.values()
     ]
 
 
-def least_median(epochs):
-    """Return what the median of the first epochs is at least, and whether it is just that.
+def least_median(epochs: Epochs) -> tuple[float, bool]:
+    """Return a lower bound for the median of the first epochs, and whether it is the median.
 
-    A seed that did not get there would have taken at least one epoch more than it had.
+    A seed that didn't get there would have taken at least one epoch more than it had.
     """
     first = first_epochs(epochs)
     least = [
@@ -49,13 +52,13 @@ def least_median(epochs):
     return median, statistics.median(first) == median
 
 
-def kind_of(machine):
-    """Return a machine's name without its threads, which are taken to leave the ratio alone."""
+def kind_of(machine: str) -> str:
+    """Return a machine's name without its threads: we assume they don't change the ratio."""
     return machine.split(" of ", 1)[-1]
 
 
-def speed(name, precision):
-    """Return how many times as many images a second `fast` has as the usual loop."""
+def speed(name: str, precision: str) -> float:
+    """Return how many times as many images a second `fast` trains on as the usual loop."""
     with page_of(name).open(encoding="utf-8", newline="") as file:
         kinds = {(kind_of(row["machine"]), precision) for row in csv.DictReader(file)}
     page = RESULTS / "benchmarks.jsonl"
@@ -69,11 +72,11 @@ def speed(name, precision):
     if not fitting:
         where = " and ".join(f"{kind} in {name}" for kind, name in sorted(kinds))
         raise SystemExit(f"run `make bench` on {where}, where the seeds were run")
-    return fitting[-1]["fast_over_usual"][0]
+    return float(fitting[-1]["fast_over_usual"][0])
 
 
-def tell(name, epochs):
-    """Print in which epoch each seed got there; return the figures that prose quotes."""
+def tell(name: str, epochs: Epochs) -> dict[str, str]:
+    """Print in which epoch each seed got there; return the figures that the prose quotes."""
     first = first_epochs(epochs)
     reached = f"{sum(map(math.isfinite, first))} of {len(first)}"
     print(f"{name:13} at {TARGET:.0%} first in epoch", *first, f"({reached})")
@@ -82,19 +85,19 @@ def tell(name, epochs):
     return {f"target.{name}": words, f"target.{name}.reached": reached}
 
 
-def main():
+def main() -> None:
     fast = {name: epochs_of(page) for name, (page, _) in FAST.items()}
     usual = {name: next(filter(None, map(epochs_of, pages)), {}) for name, pages in USUAL.items()}
     if not fast["fast"]:
         raise SystemExit("run `python -m experiments.seeds fast` first")
-    figures = {}
+    figures: dict[str, str] = {}
     for name, epochs in (fast | usual).items():
         figures |= tell(name, epochs) if epochs else {}
     for ours, theirs in itertools.product(filter(fast.get, fast), filter(usual.get, usual)):
         least, arrived = least_median(fast[ours])
         if not arrived:
             raise SystemExit(
-                f"half of the seeds of {ours} have less than {TARGET:.0%}: no time to tell"
+                f"half of the seeds of {ours} stay below {TARGET:.0%}: there is nothing to compare"
             )
         median, exact = least_median(usual[theirs])
         ratio = f"{'' if exact else 'at least '}{median / least * speed(*FAST[ours]):.2g}"

@@ -1,4 +1,4 @@
-"""The command line: download, train, evaluate, predict, describe."""
+"""The command line, `mnist-helpers`: download, train, evaluate, predict, describe."""
 
 import argparse
 import contextlib
@@ -9,125 +9,111 @@ import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL import Image
 
-from mnist_helpers import workers
-from mnist_helpers.batches import make_loaders
-from mnist_helpers.checkpoints import load_checkpoint
-from mnist_helpers.config import MNIST, TrainConfig, seed_everything
-from mnist_helpers.data import load_mnist
-from mnist_helpers.download import download_mnist
-from mnist_helpers.errors import (
-    CheckpointError,
-    ConfigError,
-    InputError,
-    MnistHelpersError,
-    TrainingError,
-    WorkerError,
-)  # fmt: skip
-from mnist_helpers.hardware import pick_device
+from mnist_helpers import errors, options
+from mnist_helpers.config import DataSource, TrainConfig
+from mnist_helpers.data.digits import DigitDataset, load_mnist
+from mnist_helpers.data.download import download_mnist
+from mnist_helpers.data.idx import raw_folder
+from mnist_helpers.data.loaders import make_loader
 from mnist_helpers.history import History
-from mnist_helpers.images import predict, prepare
+from mnist_helpers.machine import distributed
+from mnist_helpers.machine.hardware import pick_device, place, seed_everything
 from mnist_helpers.model import MnistCNN
-from mnist_helpers.options import (
-    build_parser,
-    check_outputs,
-    check_save,
-    command_to_go_on,
-    config_of,
-)
-from mnist_helpers.runfolder import BEST_NAME
-from mnist_helpers.state import load_weights
+from mnist_helpers.pictures import predict, prepare
 from mnist_helpers.summary import describe
-from mnist_helpers.training import evaluate, fit
+from mnist_helpers.training.checkpoint import load_checkpoint, load_weights
+from mnist_helpers.training.fit import fit
+from mnist_helpers.training.folder import BEST_NAME
+from mnist_helpers.training.step import evaluate
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 
+def run() -> NoReturn:
+    """Run the command that this process was started with, and end the process."""
+    code: Any = FAILED
+    try:
+        code = main()
+    except SystemExit as ended:  # argparse's, or ours: its code is a number
+        code = ended.code
+    except BaseException:
+        if distributed.launched() == 1:
+            raise
+        traceback.print_exc()
+    distributed.leave(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command, by default that of this process, and return its exit code.
 
-    Parameters
-    ----------
-    arguments
-        Those of the process where it is None.
-
-    Returns
-    -------
-    int
-        The exit code: 0 done; 1 something is wrong with data, files, the loss or another
-        process, told in one message on stderr; 2 wrong usage; 130 stopped with Ctrl-C or
-        SIGTERM; 141 the reader of the output is gone.
+    1 means that something is wrong with data, files, the loss or another process, and a message
+    on stderr says what; 130, that Ctrl-C or SIGTERM ended it; 141, that nobody reads its output.
     """
     for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the terminal's letters
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    options = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = options.build_parser().parse_args(words)
+    given.words = words
     try:
-        code = COMMANDS[options.command](options)
-        sys.stdout.flush()  # here, where a closed pipe can still be met
+        code = COMMANDS[given.command](given)
+        sys.stdout.flush()  # here, where a closed pipe can still be noticed
         return code
-    except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
+    except BrokenPipeError:  # the reader of our output (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except (MnistHelpersError, OSError, KeyboardInterrupt) as error:
-        if options.debug:
+    except (errors.MnistHelpersError, OSError, KeyboardInterrupt) as error:
+        if given.debug:
             raise
-        if isinstance(error, KeyboardInterrupt):  # which torchrun sends to all
-            if workers.is_first():
-                print("mnist-helpers: stopped", file=sys.stderr)
-            return INTERRUPTED
-        if _is_met_by_all(error):
-            workers.let_the_first_speak()
-        print(f"mnist-helpers: {error}", file=sys.stderr)
-        return WRONG_USAGE if isinstance(error, ConfigError) else FAILED
+        return _report_error(error)
 
 
-def _is_met_by_all(error: Exception) -> bool:
-    """Tell whether each of several processes meets this error, so that one may say it."""
-    common = ConfigError | CheckpointError | TrainingError
-    return isinstance(error, common) and not isinstance(error, WorkerError)
+def _report_error(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):  # which torchrun sends to all
+        if distributed.is_rank_zero():
+            print("mnist-helpers: stopped", file=sys.stderr)
+        return INTERRUPTED
+    met_by_all = errors.ConfigError | errors.CheckpointError | errors.TrainingError
+    if isinstance(error, met_by_all) and not isinstance(error, errors.WorkerError):
+        distributed.let_rank_zero_speak()
+    print(f"mnist-helpers: {error}", file=sys.stderr)
+    return WRONG_USAGE if isinstance(error, errors.ConfigError) else FAILED
 
 
-def _load(options: argparse.Namespace, config: TrainConfig):  # noqa: ANN202
-    return load_mnist(
-        config.data_root,
-        allow_sample=not options.no_sample,
-        train_limit=config.train_limit,
-        test_limit=config.test_limit,
-        seed=config.seed,
-    )
+def _load(given: argparse.Namespace, config: TrainConfig) -> tuple[DigitDataset, DigitDataset]:
+    limits = {"train_limit": config.train_limit, "test_limit": config.test_limit}
+    allow_sample = not given.no_sample
+    return load_mnist(config.data_root, allow_sample=allow_sample, seed=config.seed, **limits)
 
 
-def _download(options: argparse.Namespace) -> int:
-    root = download_mnist(config_of(options).data_root, allow_sample=not options.no_sample)
-    print(f"The files are in {root / 'MNIST' / 'raw'}.")
+def _download(given: argparse.Namespace) -> int:
+    root = download_mnist(options.config_of(given).data_root, allow_sample=not given.no_sample)
+    print(f"The files are in {raw_folder(root)}.")
     return DONE
 
 
-def _train(options: argparse.Namespace) -> int:
-    config = config_of(options)
-    check_outputs(options)
-    with workers.joined(pick_device(config.device)) as device, _sigterm_as_ctrl_c():
+def _train(given: argparse.Namespace) -> int:
+    config = options.config_of(given)
+    options.check_outputs(given)
+    with distributed.joined(pick_device(config.device)) as device, _sigterm_as_ctrl_c():
         config = dataclasses.replace(config, device=str(device))
-        with workers.first_alone():  # it downloads, and the others find the files
-            train_set, test_set = _load(options, config)
+        with distributed.rank_zero_first():  # it downloads, and the others find the files
+            train_set, test_set = _load(given, config)
         seed_everything(config.seed)
-        history = fit(
-            MnistCNN(),
-            *make_loaders(train_set, test_set, config),
-            config,
-            resume_from=config.checkpoint_dir if options.resume else None,
-        )
-    if len(history) and workers.is_first():
-        _report(history, config, options)
+        resume_from = config.checkpoint_dir if given.resume else None
+        history = fit(MnistCNN(), train_set, test_set, config, resume_from=resume_from)
+    if len(history) and distributed.is_rank_zero():
+        _report(history, config, given)
     if not history.interrupted:
         return DONE
-    if workers.is_first():
-        print(f"To go on: {command_to_go_on(options, workers.launched())}")
+    if distributed.is_rank_zero():
+        print(f"To go on: {options.command_to_go_on(given.words, distributed.launched())}")
     return INTERRUPTED
 
 
@@ -136,7 +122,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
     """End training as cleanly when a system shuts down as when a person stops it."""
     try:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
+    except ValueError:  # not in the main thread, whose owner handles signals
         yield
         return
     try:
@@ -145,23 +131,25 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _report(history: History, config: TrainConfig, options: argparse.Namespace) -> None:
+def _report(history: History, config: TrainConfig, given: argparse.Namespace) -> None:
+    last, best = history[-1], history.best
     print(history)
-    best = history.best
-    print(f"Best test accuracy: {best.test_accuracy:.2%} after epoch {best.epoch}", end="")
-    print(f", in {config.checkpoint_dir / BEST_NAME}")
-    if options.history is not None:
-        print(f"Epochs written to {history.save(options.history)}")
-    if options.plot is not None:
+    print(f"Test accuracy after epoch {last.epoch}, the last: {last.test_accuracy:.2%}")
+    if best is not None and config.checkpoint_dir is not None:
+        path, chosen_by = config.checkpoint_dir / BEST_NAME, history.chosen_by
+        print(f"{path}: epoch {best.epoch}, the best by {chosen_by} accuracy, {best.score:.2%}")
+    if given.history is not None:
+        print(f"Epochs written to {history.save(given.history)}")
+    if given.plot is not None:
         with _matplotlib_cache():
             from mnist_helpers.plots import save_history_plot  # slow to load
 
-            print(f"Curves drawn to {save_history_plot(history, options.plot)}")
+            print(f"Curves drawn to {save_history_plot(history, given.plot)}")
 
 
 @contextlib.contextmanager
 def _matplotlib_cache() -> Iterator[None]:
-    """Give matplotlib a folder for its cache; its own is in the home, where nobody sent us."""
+    """Give matplotlib a folder for its cache; its own would be in the user's home."""
     if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
         yield
         return
@@ -173,47 +161,48 @@ def _matplotlib_cache() -> Iterator[None]:
             del os.environ["MPLCONFIGDIR"]
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    config = config_of(options)
-    device = pick_device(config.device)
-    checkpoint = load_checkpoint(options.checkpoint)
-    model = MnistCNN()
-    load_weights(model, checkpoint, options.checkpoint)
-    _, test_set = _load(options, config)
-    _, test_loader = make_loaders(test_set, test_set, config)
-    metrics = evaluate(model.to(device), test_loader, device=device)
-    data = "" if test_set.source == MNIST else f" (the {test_set.source})"
+def _evaluate(given: argparse.Namespace) -> int:
+    config = options.config_of(given)
+    settings = config.resolved()
+    model, checkpoint = _load_network(given)
+    _, test_set = _load(given, config)
+    place(model, settings.device, settings.memory_format)
+    metrics = evaluate(model, make_loader(test_set, settings, train=False))
+    data = "" if test_set.source == DataSource.MNIST else f" ({test_set.source.words})"
     print(
-        f"{options.checkpoint}, epoch {checkpoint['epoch']}: test accuracy "
+        f"{given.checkpoint}, epoch {checkpoint['epoch']}: test accuracy "
         f"{metrics.accuracy:.2%}, test loss {metrics.loss:.4f}, {len(test_set)} images{data}"
     )
     return DONE
 
 
-def _predict(options: argparse.Namespace) -> int:
-    check_save(options)
-    checkpoint = load_checkpoint(options.checkpoint)
-    model = MnistCNN()
-    load_weights(model, checkpoint, options.checkpoint)
-    answers, failed = [], False
-    for path in options.images:
+def _load_network(given: argparse.Namespace) -> tuple[MnistCNN, dict[str, Any]]:
+    model, checkpoint = MnistCNN(), load_checkpoint(given.checkpoint)
+    load_weights(model, checkpoint, given.checkpoint)
+    return model, checkpoint
+
+
+def _predict(given: argparse.Namespace) -> int:
+    options.check_save(given)
+    model, _ = _load_network(given)
+    answers: list[dict[str, Any]] = []
+    for path in given.images:
         try:
             picture = prepare(path)
-            if options.save is not None:
-                Image.fromarray(picture).save(options.save)
+            if given.save is not None:
+                Image.fromarray(picture).save(given.save)
             (answer,) = predict(model, [picture])
             answers.append({"file": str(path), **dataclasses.asdict(answer)})
-        except InputError as error:
-            failed = True
+        except errors.InputError as error:
             answers.append({"file": str(path), "error": str(error)})
-    _show_answers(answers, as_json=options.json)
-    return FAILED if failed else DONE
-
-
-def _show_answers(answers: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
+    if given.json:
         print(json.dumps(answers, indent=1))
-        return
+    else:
+        _print_answers(answers)
+    return FAILED if any("error" in answer for answer in answers) else DONE
+
+
+def _print_answers(answers: list[dict[str, Any]]) -> None:
     for answer in answers:
         if "error" in answer:
             print(f"mnist-helpers: {answer['error']}", file=sys.stderr)
@@ -223,15 +212,9 @@ def _show_answers(answers: list[dict[str, Any]], *, as_json: bool) -> None:
         print(f"{answer['file']}: {answer['digit']}  ({beliefs})")
 
 
-def _describe(options: argparse.Namespace) -> int:
+def _describe(_: argparse.Namespace) -> int:
     print(describe(MnistCNN()))
     return DONE
 
 
-COMMANDS = {
-    "download": _download,
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "describe": _describe,
-}
+COMMANDS = {f.__name__[1:]: f for f in (_download, _train, _evaluate, _predict, _describe)}

@@ -1,263 +1,196 @@
-"""Every number of the recipe in one place."""
+"""Every number of the recipe: `TrainConfig`, `RECIPES`, and `ResolvedConfig` for one machine."""
 
 import dataclasses
-import math
+import numbers
 import os
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from mnist_helpers.errors import ConfigError
-from mnist_helpers.hardware import (
-    MEMORY_FORMATS,
-    PRECISIONS,
-    named_device,
-    pick_device,
-    pick_memory_format,
-    pick_precision,
-)
+from mnist_helpers.machine import hardware
+from mnist_helpers.machine.hardware import MEMORY_FORMATS, PRECISIONS, named_device
 
 GPU_BATCH_SIZE = 128  # the recipe's sizes: a GPU needs larger batches to be kept busy
 CPU_BATCH_SIZE = 64
-MNIST = "MNIST"  # the two data sets that an accuracy can be of, as screens name them
-SAMPLE = "sample of 5,000 MNIST digits"
-MOST = 2**31 - 1  # of anything that is counted
+MAX_COUNT = 2**31 - 1  # of anything that is counted
 
-SCHEDULES = ("constant", "one_cycle")
-
-# Fields that may differ between a run and its continuation: they say where the files
-# are, how they are read and how long to go on, not what is computed.
+# What may differ between a run and its continuation, because it doesn't change the result.
 FREE_ON_RESUME = frozenset({"epochs", "data_root", "checkpoint_dir", "in_memory"})
-# What a run computed whose checkpoints are older than these fields; other fields that
-# it does not name had their defaults.
-BEFORE = {"precision": "float32", "memory_format": "channels_last", "start": 0.04}
 
-# `baseline` is the textbook's. `fast` is made for one epoch: smaller batches and so more
-# steps, a learning rate that rises and falls (Smith and Topin, https://arxiv.org/abs/1708.07120),
-# gradients of bounded length, and weights averaged on the way. Its numbers were found by
-# trial, on this network.
+# `baseline` is the textbook's. `fast` is made for a single epoch: more and smaller steps, one
+# cycle of the learning rate (Smith and Topin, https://arxiv.org/abs/1708.07120), bounded
+# gradients, averaged weights. Its numbers were found by trial on this network.
 RECIPES: dict[str, dict[str, Any]] = {
     "baseline": {},
-    "fast": {
-        "epochs": 1,
-        "batch_size": 32,
-        "lr": 0.04,
-        "nesterov": True,
-        "weight_decay": 5e-4,
-        "clip_norm": 4.0,
-        "schedule": "one_cycle",
-        "average": 0.98,
-    },
-}
+    "fast": {"epochs": 1, "batch_size": 32, "lr": 0.04, "nesterov": True, "weight_decay": 5e-4,
+             "clip_norm": 4.0, "schedule": "one_cycle", "average": 0.98},
+}  # fmt: skip
 
 
-def setting(default: Any, text: str) -> Any:
-    """Declare a field of `TrainConfig` with the help that the command line shows."""
-    return field(default=default, metadata={"help": text})
+class DataSource(StrEnum):
+    """Which digits an accuracy is for: a checkpoint keeps the value, a screen shows `words`."""
+
+    MNIST = "mnist"
+    SAMPLE = "sample"
+    OTHER = "other"
+
+    @property
+    def words(self) -> str:
+        """How a sentence names it."""
+        words = {"mnist": "MNIST", "sample": "the sample of 5,000 MNIST digits"}
+        return words.get(self, "your own data")
+
+
+class _Rule(NamedTuple):
+    """What a setting accepts, how a message says so, and the type it is kept in."""
+
+    accepts: Callable[[Any], Any]
+    expected: str
+    convert: Callable[[Any], Any]
+
+
+def _number(kind: type, expected: str, inside: Callable[[Any], bool]) -> _Rule:
+    base = numbers.Integral if kind is int else numbers.Real  # NumPy's numbers too
+
+    def accepts(value: Any) -> bool:
+        is_number = isinstance(value, base) and not isinstance(value, bool)
+        return is_number and -(2**32) < value < 2**32 and inside(kind(value))
+
+    return _Rule(accepts, expected, kind)
+
+
+def _choice(*names: str) -> _Rule:
+    return _Rule(lambda value: value in names, "one of " + ", ".join(names), str)
+
+
+_COUNT = _number(int, f"a whole number from 1 to {MAX_COUNT}", lambda n: 1 <= n <= MAX_COUNT)
+_SIZE = _number(int, f"a whole number from 0 to {MAX_COUNT}", lambda n: 0 <= n <= MAX_COUNT)
+_SEED = _number(int, f"a whole number from 0 to {2**32 - 1}", lambda n: n >= 0)  # as NumPy's
+_ABOVE_0 = _number(float, "a number above 0, such as 0.01", lambda value: value > 0)
+_FROM_0 = _number(float, "a number of 0 or more, such as 0.0005", lambda value: value >= 0)
+_BELOW_1 = _number(float, "a number of at least 0 and below 1", lambda value: 0 <= value < 1)
+_UP_TO_1 = _number(float, "a number above 0 and up to 1", lambda value: 0 < value <= 1)
+_INSIDE = _number(float, "a number between 0 and 1", lambda value: 0 < value < 1)
+_PRECISION, _MEMORY_FORMAT = _choice("auto", *PRECISIONS), _choice("auto", *MEMORY_FORMATS)
+_SWITCH = _Rule(lambda value: isinstance(value, bool), "True or False", bool)
+_FOLDER = _Rule(lambda value: isinstance(value, str | os.PathLike) and str(value), "a path", Path)
+_DEVICE = _Rule(lambda name: name == "auto" or named_device(name), "a device's name", str)
+
+
+def setting(default: Any, text: str, rule: _Rule) -> Any:
+    """Declare a field of `TrainConfig`: its default, the command line's help, what it accepts."""
+    return field(default=default, metadata={"help": text, "rule": rule})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The recipe. Its defaults are those of this tutorial's full training run.
+    """The recipe; its defaults are the full training run of this tutorial.
 
-    Parameters
-    ----------
-    epochs
-        How often the whole training set is seen; at least 1.
-    batch_size
-        Images a step; None means 128 on a GPU (CUDA or MPS) and 64 on a CPU.
-    lr
-        Learning rate of SGD, above 0.
-    momentum
-        Momentum of SGD, from 0 up to, not including, 1.
-    seed
-        Decides the initial weights, the order of samples and every limited part.
-    device
-        "auto", "cpu", "cuda" (or "cuda:1" and so on) or "mps".
-    data_root
-        The folder that holds `MNIST/raw`, as torchvision lays it out.
-    checkpoint_dir
-        Where checkpoints go; None writes none.
-    train_limit, test_limit
-        Use only a seeded, stratified part of so many images; None uses all.
-    nesterov
-        Nesterov's momentum: the gradient is taken where the step will lead.
-    weight_decay
-        Pulls every weight towards 0, by this much of itself in a step of lr 1; from 0.
-    clip_norm
-        Gradients whose norm, over all weights together, is larger are scaled down to it;
-        0 leaves all as they are.
-    schedule
-        "constant", or "one_cycle": the learning rate rises to lr, then falls to nearly
-        nothing at the end of the last epoch.
-    start
-        The part of lr at which one cycle starts. PyTorch's own, 0.04, leaves this network
-        far behind for its first few hundred steps.
-    warmup
-        The part of all steps in which one cycle rises; between 0 and 1.
-    average
-        Test and keep weights averaged over the steps, the older ones fading by this
-        factor a step; from 0 (no average) to below 1.
-    precision
-        "float32", "bfloat16" or, on an NVIDIA GPU, "float16" in the network's products while it
-        learns; "auto" lets the hardware decide. Weights and testing are always float32.
-    memory_format
-        "channels_last", "contiguous" or "auto".
-    in_memory
-        Hold all images, normalised, on the device. It changes the speed and nothing else;
-        without it a `DataLoader` reads them.
+    Each setting has its description beside it, which the command line shows too. What is
+    "auto" or None is left to the machine: see `resolved`.
 
     Raises
     ------
     ConfigError
-        A value is out of its range or of the wrong type; the message names the field.
+        A value has the wrong type or is out of range; the message names the setting.
     """
 
-    epochs: int = setting(20, "how often the whole training set is seen")
-    batch_size: int | None = setting(None, "images a step (128 on a GPU, 64 on a CPU)")
-    lr: float = setting(0.01, "learning rate")
-    momentum: float = setting(0.9, "momentum of SGD")
-    seed: int = setting(1, "decides initial weights and order of samples")
-    device: str = setting("auto", "auto, cpu, cuda or mps")
-    data_root: Path = setting(Path("data"), "folder of the MNIST files")
-    checkpoint_dir: Path | None = setting(Path("model_checkpoints"), "folder of the checkpoints")
-    train_limit: int | None = setting(None, "train on a stratified part of so many images")
-    test_limit: int | None = setting(None, "test on a stratified part of so many images")
-    nesterov: bool = setting(False, "Nesterov's momentum")
-    weight_decay: float = setting(0.0, "pull of every weight towards 0")
-    clip_norm: float = setting(0.0, "greatest norm of a gradient; 0 for no limit")
-    schedule: str = setting("constant", "learning rate over time: constant or one_cycle")
-    start: float = setting(0.25, "part of lr at which one_cycle starts")
-    warmup: float = setting(0.2, "part of all steps in which one_cycle rises")
-    average: float = setting(0.0, "fading of averaged weights, 0.98 for instance; 0 for none")
-    precision: str = setting("auto", "auto, float32, bfloat16 or float16")
-    memory_format: str = setting("auto", "auto, channels_last or contiguous")
-    in_memory: bool = setting(True, "hold all images on the device")
+    epochs: int = setting(20, "how many times the network sees the training set", _COUNT)
+    batch_size: int | None = setting(None, "images per step; 128 on a GPU, 64 on a CPU", _COUNT)
+    lr: float = setting(0.01, "learning rate of SGD", _ABOVE_0)
+    momentum: float = setting(0.9, "momentum of SGD", _BELOW_1)
+    seed: int = setting(1, "decides initial weights, order of samples, which part is taken", _SEED)
+    device: str = setting("auto", "auto, cpu, cuda (or cuda:1 and so on) or mps", _DEVICE)
+    data_root: Path = setting(Path("data"), "folder that holds MNIST/raw", _FOLDER)
+    checkpoint_dir: Path | None = setting(
+        Path("model_checkpoints"), "folder of the checkpoints", _FOLDER
+    )
+    # The limits are for `load_mnist`; `fit` trains on all that it is given.
+    train_limit: int | None = setting(None, "train on a stratified part of this size", _COUNT)
+    test_limit: int | None = setting(None, "test on a stratified part of this size", _COUNT)
+    validation: int = setting(
+        0, "hold back this many training images, and choose the best epoch by them", _SIZE
+    )
+    # As PyTorch has it: the gradient is the one at the current weights.
+    nesterov: bool = setting(False, "Nesterov's momentum", _SWITCH)
+    # It goes through the momentum m, so a step may pull by up to 1 / (1 - m) times as much.
+    weight_decay: float = setting(0.0, "fraction of each weight added to its gradient", _FROM_0)
+    clip_norm: float = setting(0.0, "limit on the whole gradient's norm; 0: none", _FROM_0)
+    schedule: str = setting("constant", "constant or one_cycle", _choice("constant", "one_cycle"))
+    # From PyTorch's own start, 0.04, this network takes hundreds of steps to begin learning.
+    start: float = setting(0.25, "fraction of lr at which one_cycle starts", _UP_TO_1)
+    warmup: float = setting(0.2, "fraction of all steps in which one_cycle rises", _INSIDE)
+    average: float = setting(
+        0.0, "test and keep averaged weights, fading by this factor per step; 0: none", _BELOW_1
+    )
+    # Of the matrix products in training: weights are stored, and tested, in float32.
+    precision: str = setting("auto", "auto, float32, bfloat16 or float16", _PRECISION)
+    memory_format: str = setting("auto", "auto, channels_last or contiguous", _MEMORY_FORMAT)
+    # Faster, with the same batches; without it a DataLoader reads them.
+    in_memory: bool = setting(True, "hold all images on the device", _SWITCH)
 
     def __post_init__(self) -> None:
-        self._check_whole("epochs", low=1, high=MOST)
-        self._check_whole("seed", low=0, high=2**32 - 1)  # what NumPy takes as a seed
-        for name in ("batch_size", "train_limit", "test_limit"):
-            if getattr(self, name) is not None:
-                self._check_whole(name, low=1, high=MOST)
-        self._check_real("lr", lambda lr: lr > 0, "a number above 0, such as 0.01")
-        self._check_real("momentum", lambda m: 0 <= m < 1, "a number from 0 to below 1")
-        self._check_real("weight_decay", lambda w: w >= 0, "a number from 0, such as 0.0005")
-        self._check_real("clip_norm", lambda c: c >= 0, "a number from 0, such as 4")
-        self._check_real("start", lambda part: 0 < part <= 1, "a number from above 0 to 1")
-        self._check_real("warmup", lambda part: 0 < part < 1, "a number between 0 and 1")
-        self._check_real("average", lambda a: 0 <= a < 1, "a number from 0 to below 1")
-        self._check_choice("schedule", SCHEDULES)
-        self._check_choice("precision", ("auto", *PRECISIONS))
-        self._check_choice("memory_format", ("auto", *MEMORY_FORMATS))
-        for name in ("nesterov", "in_memory"):
-            if not isinstance(getattr(self, name), bool):
-                self._refuse(name, "True or False")
+        for entry in dataclasses.fields(self):
+            value, rule = getattr(self, entry.name), entry.metadata["rule"]
+            if value is None and "None" in str(entry.type):
+                continue
+            if not rule.accepts(value):
+                raise ConfigError(f"{entry.name} must be {rule.expected}, got {value!r}")
+            object.__setattr__(self, entry.name, rule.convert(value))
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov needs a momentum above 0")
-        if self.device != "auto":
-            named_device(self.device)
-        self._check_folder("data_root", optional=False)
-        self._check_folder("checkpoint_dir", optional=True)
-
-    def _refuse(self, name: str, expected: str) -> None:
-        raise ConfigError(f"{name} must be {expected}, got {getattr(self, name)!r}")
-
-    def _check_whole(self, name: str, low: int, high: int) -> None:
-        value = getattr(self, name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not low <= value <= high:
-            self._refuse(name, f"a whole number from {low} to {high}")
-
-    def _check_real(self, name: str, accepts: Any, expected: str) -> None:
-        value = getattr(self, name)
-        real = isinstance(value, int | float) and not isinstance(value, bool)
-        if not real or not abs(value) < math.inf or not accepts(value) or value > MOST:
-            self._refuse(name, expected)
-        object.__setattr__(self, name, float(value))
-
-    def _check_choice(self, name: str, choices: Sequence[str]) -> None:
-        if getattr(self, name) not in choices:
-            self._refuse(name, "one of " + ", ".join(choices))
-
-    def _check_folder(self, name: str, optional: bool) -> None:
-        value = getattr(self, name)
-        if value is None and optional:
-            return
-        if not isinstance(value, str | os.PathLike) or not str(value):
-            self._refuse(name, "a path")
-        object.__setattr__(self, name, Path(value))
 
     @classmethod
     def recipe(cls, name: str, **changes: Any) -> "TrainConfig":
-        """Return the recipe of that name (see `RECIPES`), with some settings changed.
-
-        Raises
-        ------
-        ConfigError
-            There is no such recipe, or a setting is wrong.
-        """
+        """Return the recipe of that name, one of `RECIPES`, with some settings changed."""
         if name not in RECIPES:
             raise ConfigError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}")
         return cls(**RECIPES[name] | changes)
 
-    def resolved(self) -> "TrainConfig":
-        """Return the same recipe with all that this machine decides decided."""
-        device = pick_device(self.device)
-        batch_size = self.batch_size
-        if batch_size is None:
-            batch_size = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
-        return dataclasses.replace(
-            self,
-            device=str(device),
-            batch_size=batch_size,
-            precision=pick_precision(self.precision, device),
-            memory_format=pick_memory_format(self.memory_format, device),
-        )
+    def resolved(self) -> "ResolvedConfig":
+        """Return the recipe with everything decided that it leaves to the machine."""
+        device = hardware.pick_device(self.device)
+        default = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
+        precision = hardware.pick_precision(self.precision, device)
+        memory_format = hardware.pick_memory_format(self.memory_format, device)
+        return ResolvedConfig(self, device, self.batch_size or default, precision, memory_format)
+
+
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """A recipe, and the four settings that the machine decided: none is "auto" or None."""
+
+    recipe: TrainConfig
+    device: torch.device
+    batch_size: int
+    precision: str
+    memory_format: str
+
+    def resolved(self) -> "ResolvedConfig":
+        """Return itself, so that functions can take either kind of recipe."""
+        return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields in plain types, as a checkpoint keeps them."""
-        values = dataclasses.asdict(self)
-        return {k: _as_text(v) if isinstance(v, Path) else v for k, v in values.items()}
+        """Return all settings, as decided, in plain types: what a checkpoint keeps."""
+        # Of the device its kind: which of several GPUs it was doesn't affect the result.
+        values = dataclasses.asdict(self.recipe) | {"device": self.device.type}
+        values |= {k: getattr(self, k) for k in ("batch_size", "precision", "memory_format")}
+        for name, value in values.items():
+            if isinstance(value, Path):  # any file can hold it, even one the locale can't read
+                values[name] = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+        return values
 
     def differences(self, saved: Mapping[str, Any]) -> list[str]:
-        """Name each field, with both values, that a continued run may not change.
-
-        Parameters
-        ----------
-        saved
-            What `to_dict` of the earlier run returned.
-        """
-        if self.schedule == "constant":
-            free = FREE_ON_RESUME | {"start", "warmup"}  # these shape one cycle alone
-        else:
-            free = FREE_ON_RESUME - {"epochs"}
-        defaults = {f.name: f.default for f in dataclasses.fields(self)} | BEFORE
-        before = defaults | dict(saved)
+        """Name each setting that differs from a saved `to_dict` but must not, with both values."""
+        is_constant = self.recipe.schedule == "constant"  # start and warmup only shape one_cycle
+        free = FREE_ON_RESUME | {"start", "warmup"} if is_constant else FREE_ON_RESUME - {"epochs"}
         return [
-            f"{name}: {before[name]!r} then, {value!r} now"
+            f"{name}: {saved.get(name)!r} then, {value!r} now"
             for name, value in self.to_dict().items()
-            if name not in free and _kind(name, before[name]) != _kind(name, value)
+            if name not in free and saved.get(name) != value
         ]
-
-
-def _kind(name: str, value: Any) -> Any:
-    """Return what of a setting decides the result: which of several GPUs it was does not."""
-    return str(value).split(":")[0] if name == "device" else value
-
-
-def _as_text(path: Path) -> str:
-    """Write a path so that any file can hold it, where the locale cannot read its name too."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the generators of Python, NumPy and PyTorch (on every device)."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The errors of this package: each names what was received and how to mend it."""
+"""The types of error this package raises; each message stands where it is raised."""
 
 
 class MnistHelpersError(Exception):
@@ -10,7 +10,7 @@ class ConfigError(MnistHelpersError, ValueError):
 
 
 class DataError(MnistHelpersError):
-    """The data files are missing, damaged or cannot be had."""
+    """The data files are missing or damaged, or cannot be downloaded."""
 
 
 class InputError(MnistHelpersError, ValueError):

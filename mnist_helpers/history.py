@@ -1,168 +1,117 @@
-"""What training measured: one record an epoch, on paper as CSV or JSON."""
+"""What training measured: one record per epoch, kept as CSV or JSON."""
 
 import csv
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_helpers.config import MNIST
+from mnist_helpers.config import DataSource
 from mnist_helpers.errors import DataError, InputError
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. Losses and accuracies are means over samples, accuracies fractions.
+    """One epoch. Losses and accuracies are means over samples, accuracies fractions."""
 
-    Parameters
-    ----------
-    epoch
-        Counted from 1.
-    lr
-        Learning rate at the end of the epoch.
-    train_loss, train_accuracy
-        Over the epoch, while the weights were changing.
-    test_loss, test_accuracy
-        Over the test set, after the epoch.
-    train_seconds, test_seconds
-        Wall-clock time.
-    """
-
-    epoch: int
-    lr: float
-    train_loss: float
+    epoch: int  # counted from 1
+    lr: float  # learning rate at the end of the epoch
+    train_loss: float  # over the epoch, while the weights were changing
     train_accuracy: float
-    test_loss: float
+    test_loss: float  # over the test set, after the epoch
     test_accuracy: float
-    train_seconds: float
-    test_seconds: float
+    train_seconds: float  # by the clock on the wall
+    test_seconds: float  # measuring on validation images counts as testing
+    validation_loss: float | None = None  # over the training images held back, if there are any
+    validation_accuracy: float | None = None
+
+    @property
+    def score(self) -> float:
+        """What the best epoch is chosen by: validation accuracy, or else test accuracy."""
+        return self.test_accuracy if self.validation_accuracy is None else self.validation_accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that were measured."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
 
 FIELDS = tuple(f.name for f in dataclasses.fields(EpochRecord))
+REQUIRED = FIELDS[:-2]
 
 
-class History:
-    """The epochs of one run, in order; a sequence of `EpochRecord`.
+class History(list[EpochRecord]):
+    """The epochs of one run, in order: a list of `EpochRecord`.
 
-    Parameters
-    ----------
-    records
-        Epochs already finished.
-    source
-        Which data the accuracies are of, `config.MNIST` or `config.SAMPLE`; a CSV or JSON
-        file does not keep it.
-
-    Attributes
-    ----------
-    interrupted
-        True where somebody stopped the run before its last epoch.
+    `source` says which digits were tested (a file doesn't keep it), `interrupted`
+    whether somebody stopped the run before its last epoch.
     """
 
-    def __init__(self, records: Iterable[EpochRecord] = (), source: str = MNIST) -> None:
-        self.records = list(records)
+    def __init__(
+        self, records: Iterable[EpochRecord] = (), source: DataSource = DataSource.MNIST
+    ) -> None:
+        super().__init__(records)
         self.source = source
         self.interrupted = False
 
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __iter__(self) -> Iterator[EpochRecord]:
-        return iter(self.records)
-
-    def __getitem__(self, index: int) -> EpochRecord:
-        return self.records[index]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, History) and self.records == other.records
-
-    __hash__ = None  # a history grows
-
-    def append(self, record: EpochRecord) -> None:
-        """Add the next epoch."""
-        self.records.append(record)
-
     def column(self, name: str) -> list[float]:
-        """Return one field of every epoch, such as `"test_accuracy"`.
-
-        Raises
-        ------
-        InputError
-            There is no such field.
-        """
+        """Return one field of every epoch, such as `"test_accuracy"`."""
         if name not in FIELDS:
             raise InputError(f"a history has no field {name!r}; it has {', '.join(FIELDS)}")
-        return [getattr(record, name) for record in self.records]
+        return [getattr(record, name) for record in self]
 
     @property
     def best(self) -> EpochRecord | None:
-        """The first epoch with the highest test accuracy; None before the first."""
-        return max(self.records, key=lambda r: r.test_accuracy, default=None)
+        """The first epoch with the highest score; None before the first."""
+        return max(self, key=lambda r: r.score, default=None)
+
+    @property
+    def chosen_by(self) -> str:
+        """What the best epoch is chosen by: "validation" or "test"."""
+        held_back = any(r.validation_accuracy is not None for r in self)
+        return "validation" if held_back else "test"
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return the epochs as a list of dictionaries."""
-        return [dataclasses.asdict(record) for record in self.records]
+        return [record.to_dict() for record in self]
 
     @classmethod
-    def from_records(cls, rows: Iterable[dict[str, Any]], source: str = MNIST) -> "History":
-        """Build a history from what `to_records` returned, or from a file's rows.
-
-        Raises
-        ------
-        DataError
-            A row lacks a field, has one too many, or holds something not a number.
-        """
+    def from_records(
+        cls, rows: Iterable[dict[str, Any]], source: DataSource = DataSource.MNIST
+    ) -> "History":
+        """Build a history from what `to_records` returned or a file holds, or raise DataError."""
         records = []
         for number, row in enumerate(rows, start=1):
-            if not isinstance(row, dict) or set(row) != set(FIELDS):
-                raise DataError(f"row {number} of a history must hold {', '.join(FIELDS)}")
+            if not isinstance(row, dict) or set(row) not in (set(FIELDS), set(REQUIRED)):
+                raise DataError(f"row {number} of a history must hold {', '.join(REQUIRED)}")
             try:
-                values = {name: float(row[name]) for name in FIELDS}
+                values = {name: float(value) for name, value in row.items()}
                 if not values["epoch"].is_integer():
                     raise ValueError(f"epoch {row['epoch']}")
             except (TypeError, ValueError, OverflowError) as error:
-                raise DataError(f"row {number} of a history holds no number: {error}") from error
-            records.append(EpochRecord(**values | {"epoch": int(values["epoch"])}))
+                raise DataError(f"row {number} of a history has a bad number: {error}") from error
+            epoch = int(values.pop("epoch"))
+            records.append(EpochRecord(epoch=epoch, **values))
         return cls(records, source)
 
     def save(self, path: str | Path) -> Path:
-        """Write to a `.csv` or a `.json` file (a list of records); return its path.
-
-        Raises
-        ------
-        InputError
-            The file's name ends otherwise.
-        """
+        """Write to a `.csv` or a `.json` file (a list of records); return its path."""
         path = _with_known_ending(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".json":
             path.write_text(json.dumps(self.to_records(), indent=1) + "\n", encoding="utf-8")
         else:
             with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+                rows = self.to_records()
+                writer = csv.DictWriter(file, rows[0] if rows else REQUIRED, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(self.to_records())
+                writer.writerows(rows)
         return path
 
     @classmethod
-    def load(cls, path: str | Path, source: str = MNIST) -> "History":
-        """Read what `save` wrote.
-
-        Parameters
-        ----------
-        path
-            A `.csv` or a `.json` file.
-        source
-            Which data the accuracies are of; the file does not say.
-
-        Raises
-        ------
-        InputError
-            The file's name ends neither in `.csv` nor in `.json`.
-        DataError
-            The file is missing or does not hold a history.
-        """
+    def load(cls, path: str | Path, source: DataSource = DataSource.MNIST) -> "History":
+        """Read what `save` wrote; raises DataError if the file holds no history."""
         path = _with_known_ending(path)
         try:
             text = path.read_text(encoding="utf-8")
@@ -173,24 +122,25 @@ class History:
 
     def table(self) -> list[list[str]]:
         """Return heading and rows as text, accuracies as percentages."""
-        heading = ["epoch", "train loss", "train accuracy", "test loss", "test accuracy", "seconds"]
-        return [heading] + [
-            [
-                str(r.epoch),
-                f"{r.train_loss:.4f}",
-                f"{r.train_accuracy:.2%}",
-                f"{r.test_loss:.4f}",
-                f"{r.test_accuracy:.2%}",
-                f"{r.train_seconds + r.test_seconds:.1f}",
-            ]
-            for r in self.records
-        ]
+        parts = ["train", *(["validation"] if self.chosen_by == "validation" else []), "test"]
+        heading = ["epoch", *(f"{part} {what}" for part in parts for what in ("loss", "accuracy"))]
+        rows = [[*heading, "seconds"]]
+        for record in self:
+            row = [str(record.epoch)]
+            for part in parts:
+                loss, accuracy = (
+                    getattr(record, f"{part}_{what}") for what in ("loss", "accuracy")
+                )
+                row += ["", ""] if loss is None else [f"{loss:.4f}", f"{accuracy:.2%}"]
+            rows.append([*row, f"{record.train_seconds + record.test_seconds:.1f}"])
+        return rows
 
     def __str__(self) -> str:
         rows = self.table()
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([f"Accuracy on the {self.source}"] * (self.source != MNIST) + lines)
+        heading = [f"Accuracy on {self.source.words}"] * (self.source != DataSource.MNIST)
+        return "\n".join(heading + lines)
 
 
 def _with_known_ending(path: str | Path) -> Path:

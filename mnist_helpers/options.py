@@ -1,4 +1,4 @@
-"""The words that the command line understands, and whether they make sense."""
+"""The command line's options: their names and help, and messages for wrong ones."""
 
 import argparse
 import dataclasses
@@ -7,22 +7,22 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
-from mnist_helpers import workers
 from mnist_helpers.config import RECIPES, TrainConfig
 from mnist_helpers.errors import ConfigError
-from mnist_helpers.runfolder import BEST_NAME
+from mnist_helpers.machine import distributed
+from mnist_helpers.training.folder import BEST_NAME
 
 TRAIN_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 EVALUATE_FIELDS = ("data_root", "device", "seed", "test_limit")
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes one process tells, where torchrun has started several."""
+    """A parser whose errors one process reports, if torchrun has started several."""
 
     def error(self, message: str) -> NoReturn:
-        workers.let_the_first_speak()
+        distributed.let_rank_zero_speak()
         super().error(message)
 
 
@@ -30,61 +30,54 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the options of `train` are the fields of `TrainConfig`."""
     parser = _Parser("mnist-helpers", description="A first CNN on MNIST.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
     download = _command(commands, "download", "get and check the four files of MNIST")
     _add_fields(download, ("data_root",))
-
     train = _command(commands, "train", "train the network: the whole recipe")
-    train.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
-        default="baseline",
-        help="where the options below start from (default baseline, which theirs are; fast: "
-        + ", ".join(f"{name} {value}" for name, value in RECIPES["fast"].items())
-        + ")",
-    )
-    _add_fields(train, TRAIN_FIELDS)
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    train.add_argument(
-        "--history", type=Path, metavar="FILE", help="write the epochs to FILE.csv or FILE.json"
-    )
-    train.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to FILE.png")
-
+    _add_train_options(train)
     test = _command(commands, "evaluate", "measure a checkpoint on the test set")
     test.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pth file")
     _add_fields(test, EVALUATE_FIELDS)
-
-    guess = _command(commands, "predict", "tell which digit is on a picture")
-    guess.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a picture's file")
-    guess.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=TrainConfig().checkpoint_dir / BEST_NAME,
-        help="the trained network (default %(default)s)",
-    )
+    guess = _command(commands, "predict", "say which digit is in a picture")
+    guess.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a picture file")
+    default, text = Path("model_checkpoints") / BEST_NAME, "the network (default %(default)s)"
+    guess.add_argument("--checkpoint", type=Path, default=default, help=text)
     guess.add_argument("--save", type=Path, metavar="FILE.png", help="write what the network saw")
     guess.add_argument("--json", action="store_true", help="print JSON, for machines")
-
     _command(commands, "describe", "show the network layer by layer")
     for command in (download, train, test):
         command.add_argument(
-            "--no-sample", action="store_true", help="fail where no mirror has the real MNIST"
+            "--no-sample", action="store_true", help="fail if no mirror has the real MNIST"
         )
     return parser
 
 
-def _command(commands, name, text):  # noqa: ANN001, ANN202  argparse hides its types
-    command = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text.capitalize() + "."
+    )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(command=name)
     return command
 
 
-def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    """Add fields of `TrainConfig` as options, with their types and texts.
+def _add_train_options(train: argparse.ArgumentParser) -> None:
+    fast = ", ".join(f"{name} {value}" for name, value in RECIPES["fast"].items())
+    train.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        default="baseline",
+        help="what the options below start from (baseline: the defaults that they show; "
+        f"fast: {fast})",
+    )
+    _add_fields(train, TRAIN_FIELDS)
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    text = "write the epochs to FILE.csv or FILE.json"
+    train.add_argument("--history", type=Path, metavar="FILE", help=text)
+    train.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to FILE.png")
 
-    An option that is not given leaves no trace, so that a recipe can decide it.
-    """
+
+def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add fields of `TrainConfig` as options; one that isn't given is left to the recipe."""
     types = get_type_hints(TrainConfig)
     for field in dataclasses.fields(TrainConfig):
         if field.name not in names:
@@ -93,7 +86,7 @@ def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
         if isinstance(kind, UnionType):  # "int | None" is read as int
             kind = get_args(kind)[0]
         words = {int: "N", float: "X", Path: "FOLDER", str: "NAME"}
-        how = {"action": argparse.BooleanOptionalAction}
+        how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         if kind is not bool:
             how = {"type": kind, "metavar": words[kind]}
         default = "" if field.default is None else f" (default {field.default})"
@@ -106,19 +99,13 @@ def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
 
 
 def config_of(options: argparse.Namespace) -> TrainConfig:
-    """Return the recipe with what the command line says in its place."""
+    """Return the recipe, with the settings of the command line in place of its own."""
     given = {name: getattr(options, name) for name in TRAIN_FIELDS if hasattr(options, name)}
     return TrainConfig.recipe(getattr(options, "recipe", "baseline"), **given)
 
 
 def check_outputs(options: argparse.Namespace) -> None:
-    """Refuse, before an hour of training, an output file that could not be written after it.
-
-    Raises
-    ------
-    ConfigError
-        `--history` or `--plot` of `train` names no file that can be written.
-    """
+    """Refuse, before an hour of training, an output file that couldn't be written after it."""
     wanted = ("--history", options.history, (".csv", ".json")), ("--plot", options.plot, (".png",))
     for option, path, endings in wanted:
         if path is None:
@@ -127,17 +114,11 @@ def check_outputs(options: argparse.Namespace) -> None:
             raise ConfigError(f"{option} writes {' or '.join(endings)}, got {str(path)!r}")
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ConfigError(f"{path} cannot be written; name a file in a folder that can")
+            raise ConfigError(f"{path} cannot be written; name a file in a folder you can write to")
 
 
 def check_save(options: argparse.Namespace) -> None:
-    """Refuse a `--save` of `predict` that is no single picture, or the one to be read.
-
-    Raises
-    ------
-    ConfigError
-        Says which of both.
-    """
+    """Raise ConfigError for a `--save` of `predict` that isn't one new picture."""
     if options.save is None:
         return
     if len(options.images) > 1 or options.save.suffix != ".png":
@@ -147,26 +128,9 @@ def check_save(options: argparse.Namespace) -> None:
         raise ConfigError(f"--save would overwrite {source}; name another file")
 
 
-def command_to_go_on(options: argparse.Namespace, processes: int) -> str:
-    """Return the command that resumes this run: every option that was given.
-
-    Parameters
-    ----------
-    options
-        Those of `train`.
-    processes
-        How many processes torchrun was told to start; 1 without it.
-    """
-    words = ["mnist-helpers", "train"]
+def command_to_go_on(words: Sequence[str], processes: int) -> str:
+    """Return the command that resumes a run, from what was typed after the program's name."""
+    program = ["mnist-helpers"]
     if processes > 1:
-        words = ["torchrun", "--nproc-per-node", str(processes), "-m", "mnist_helpers", "train"]
-    for name in ("recipe", *TRAIN_FIELDS, "history", "plot"):
-        value = getattr(options, name, None)
-        if value is None or (name, value) == ("recipe", "baseline"):
-            continue
-        option = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(option if value else option.replace("--", "--no-", 1))
-        else:
-            words += [option, str(value)]
-    return shlex.join([*words, *["--no-sample"] * options.no_sample, "--resume"])
+        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "mnist_helpers"]
+    return shlex.join([*program, *words, *["--resume"] * ("--resume" not in words)])

@@ -1,10 +1,8 @@
-"""Pictures: accuracy curves, sheets of digits, a confusion matrix.
-
-Import this module only where something is drawn: matplotlib is slow to load.
-"""
+"""Figures: accuracy curves, sheets of digits, the network's blocks, a confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -12,62 +10,53 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from mnist_helpers.config import MNIST
+from mnist_helpers.config import DataSource
 from mnist_helpers.errors import InputError
 from mnist_helpers.history import History
 from mnist_helpers.summary import ModelSummary
 
-# Two colours of Okabe and Ito's palette for colour-blind readers (Nature Methods 8,
-# 441, 2011), far apart in lightness too, so that a grey print tells them apart.
-TRAIN_STYLE = {"color": "#56B4E9", "linestyle": "--", "marker": "o", "markersize": 4}
-TEST_STYLE = {"color": "#004D7A", "linestyle": "-", "marker": "s", "markersize": 4}
-BEST_COLOUR = "#D55E00"
+# Colours of Okabe and Ito's palette for colour-blind readers (Nature Methods 8, 441, 2011),
+# far apart in lightness too, so that a grey print tells them apart.
+TRAIN_COLOUR, TEST_COLOUR, BEST_COLOUR = "#56B4E9", "#004D7A", "#D55E00"
+STYLES = {
+    "train": {"color": TRAIN_COLOUR, "linestyle": "--", "marker": "o", "label": "training"},
+    "validation": {"color": "#009E73", "linestyle": ":", "marker": "^", "label": "validation"},
+    "test": {"color": TEST_COLOUR, "linestyle": "-", "marker": "s", "label": "test"},
+}
 
 
 def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.ndarray:
-    """Draw loss and accuracy, epoch by epoch, side by side.
+    """Draw loss and accuracy, epoch by epoch, side by side; return the two axes, loss first.
 
-    The loss on a logarithmic scale, and the accuracy without the first of the training
-    set where that is far below the others, so that the late epochs can be told apart.
+    The loss has a logarithmic scale, and the accuracy axis leaves out the first training
+    accuracy if it is far below the others, so that the late epochs can be told apart.
 
-    Parameters
-    ----------
-    history
-        At least one epoch.
-    axes
-        Two axes to draw on; a new figure where it is None.
-
-    Returns
-    -------
-    np.ndarray
-        The two axes, loss first.
-
-    Raises
-    ------
-    InputError
-        The history is empty, or there are not two axes.
+    Raises InputError if the history is empty, or if there are not exactly two axes.
     """
-    if not len(history):
+    best = history.best
+    if best is None:
         raise InputError("the history is empty; train at least one epoch")
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    axes = np.asarray(axes, dtype=object).ravel()
-    if len(axes) != 2:
-        raise InputError(f"plot_history draws on two axes, got {len(axes)}")
-    best = history.best
-    data = "" if history.source == MNIST else f"\n({history.source})"
-    for ax, quantity in zip(axes, ("loss", "accuracy"), strict=True):
-        ax.plot(history.column("epoch"), history.column(f"train_{quantity}"), **TRAIN_STYLE)
-        ax.plot(history.column("epoch"), history.column(f"test_{quantity}"), **TEST_STYLE)
-        ax.plot(
-            best.epoch, getattr(best, f"test_{quantity}"), "*", color=BEST_COLOUR, markersize=14
-        )
-        ax.legend(["training", "test", f"best epoch ({best.epoch})"])
+    pair = np.asarray(axes, dtype=object).ravel()
+    if len(pair) != 2:
+        raise InputError(f"plot_history draws on two axes, got {len(pair)}")
+    data = "" if history.source == DataSource.MNIST else f"\n({history.source.words})"
+    chosen = history.chosen_by
+    for ax, quantity in zip(pair, ("loss", "accuracy"), strict=True):
+        for part, style in STYLES.items():
+            if part in ("train", "test", chosen):
+                column = history.column(f"{part}_{quantity}")
+                ax.plot(history.column("epoch"), column, markersize=4, **style)
+        height = getattr(best, f"{chosen}_{quantity}")
+        label = f"best epoch ({best.epoch})"
+        ax.plot(best.epoch, height, "*", color=BEST_COLOUR, markersize=14, label=label)
+        ax.legend()
         ax.set(title=f"{quantity.capitalize()}{data}", xlabel="epoch", ylabel=quantity)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3)
-    _scale(axes, history)
-    return axes
+    _scale(pair, history)
+    return pair
 
 
 def _scale(axes: np.ndarray, history: History) -> None:
@@ -82,6 +71,7 @@ def _scale(axes: np.ndarray, history: History) -> None:
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
     first, *others = history.column("train_accuracy")
     others += history.column("test_accuracy")
+    others += [accuracy for accuracy in history.column("validation_accuracy") if accuracy]
     room = max(others) - min(others)
     if len(history) > 1 and first < min(others) - 0.3 * room:
         axes[1].set_ylim(min(others) - 0.3 * room, max(others) + 0.1 * room)
@@ -98,28 +88,12 @@ def save_history_plot(history: History, path: str | Path) -> Path:
 
 
 def plot_digits(
-    images: Sequence, titles: Sequence[str] | None = None, axes: np.ndarray | None = None
+    images: Sequence[Any], titles: Sequence[str] | None = None, axes: np.ndarray | None = None
 ) -> np.ndarray:
-    """Draw digits in a sheet, black ink on white.
+    """Draw digits in a sheet, black ink on white; return the axes, one per image.
 
-    Parameters
-    ----------
-    images
-        Tensor or array (N, 28, 28) or (N, 1, 28, 28); any scale, larger is more ink.
-    titles
-        One text an image.
-    axes
-        At least N axes to draw on; a new figure, ten in a row, where it is None.
-
-    Returns
-    -------
-    np.ndarray
-        The axes, one an image and perhaps some left empty.
-
-    Raises
-    ------
-    InputError
-        There are no images, or fewer titles or axes than images.
+    `images` are (N, 28, 28) or (N, 1, 28, 28), on any scale; larger is more ink. `titles` are
+    as many strings, `axes` at least as many axes to draw on; None makes a new figure.
     """
     pictures = np.asarray(images)
     if pictures.size == 0 or pictures.shape[-2:] != (28, 28):
@@ -145,31 +119,19 @@ def plot_digits(
 
 
 def plot_architecture(summary: ModelSummary, ax: Axes | None = None) -> Axes:
-    """Draw a network as a row of blocks: as high as its maps, as wide as its channels are many.
-
-    Parameters
-    ----------
-    summary
-        What `describe` measured.
-    ax
-        The axes to draw on; a new figure where it is None.
-
-    Returns
-    -------
-    Axes
-    """
+    """Draw layers as blocks, as high as their maps, wider with more channels; return the axes."""
     if ax is None:
         _, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
     left = 0.0
     for layer in summary.layers:
         channels, height = layer.output_shape[0], (*layer.output_shape, 1)[1]
         width = 4 + channels / 16
-        colour = TEST_STYLE["color"] if layer.parameters else TRAIN_STYLE["color"]
+        colour = TEST_COLOUR if layer.parameters else TRAIN_COLOUR
         ax.bar(left + width / 2, height, width, bottom=-height / 2, color=colour, edgecolor="k")
         shape = "x".join(map(str, layer.output_shape))
         ax.text(left + width / 2, height / 2 + 1, shape, ha="center", fontsize=9)
         name, kind = layer.name.split()
-        label = f"{name.rsplit('.', 1)[0]}\n{kind}".replace("GlobalAverage", "Average")
+        label = f"{name.rsplit('.', 1)[0]}\n{kind}".replace("AdaptiveAvg", "Average")
         ax.text(left + width / 2, -15, label, ha="right", va="top", fontsize=9, rotation=35)
         left += width + 4
     ax.set(title="From the picture to ten scores", xlim=(-8, left), ylim=(-28, 17))
@@ -180,32 +142,15 @@ def plot_architecture(summary: ModelSummary, ax: Axes | None = None) -> Axes:
 def plot_confusion(
     labels: Sequence[int], predictions: Sequence[int], ax: Axes | None = None
 ) -> Axes:
-    """Draw how often each digit was taken for each other; right answers stay uncoloured.
-
-    Parameters
-    ----------
-    labels, predictions
-        What the digits are and what the network said, whole numbers from 0 to 9.
-    ax
-        The axes to draw on; a new figure where it is None.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    InputError
-        The two differ in length, are empty, or hold something else than 0 to 9.
-    """
+    """Draw `confusion_matrix`, right answers uncoloured, and return the axes."""
     counts = confusion_matrix(labels, predictions)
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 5.6), layout="constrained")
     mistakes = counts * (1 - np.eye(10, dtype=int))  # else the diagonal hides them all
     ax.imshow(mistakes, cmap="Oranges", vmax=max(1, mistakes.max()) * 1.3)
     for (row, column), count in np.ndenumerate(counts):
-        style = {"color": "black", "weight": "bold" if row == column else "normal"}
-        ax.text(column, row, f"{count or '·'}", ha="center", va="center", fontsize=9, **style)
+        weight = "bold" if row == column else "normal"
+        ax.text(column, row, f"{count or '·'}", ha="center", va="center", fontsize=9, weight=weight)
     right, total = np.trace(counts), counts.sum()
     ax.set(title=f"{total - right} mistakes in {total:,} ({right / total:.2%} right)")
     ax.set(xlabel="what the network said", ylabel="what it is", xticks=range(10), yticks=range(10))
@@ -213,18 +158,11 @@ def plot_confusion(
 
 
 def confusion_matrix(labels: Sequence[int], predictions: Sequence[int]) -> np.ndarray:
-    """Count (10, 10): row the digit, column the answer.
-
-    Raises
-    ------
-    InputError
-        The two differ in length, are empty, or hold something else than 0 to 9.
-    """
+    """Return counts (10, 10): a row per digit, a column per answer, both from 0 to 9."""
     rows, columns = np.asarray(labels), np.asarray(predictions)
     if rows.shape != columns.shape or rows.ndim != 1 or not len(rows):
         raise InputError(f"labels and predictions must pair up: {rows.shape}, {columns.shape}")
-    if rows.dtype.kind not in "iu" or columns.dtype.kind not in "iu":
-        raise InputError("labels and predictions must be whole numbers from 0 to 9")
-    if min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) > 9:
-        raise InputError("labels and predictions must be whole numbers from 0 to 9")
+    for values in (rows, columns):
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 9:
+            raise InputError("labels and predictions must be whole numbers from 0 to 9")
     return np.bincount(10 * rows + columns, minlength=100).reshape(10, 10)

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_helpers.batches import make_loaders
-from mnist_helpers.config import TrainConfig, seed_everything
-from mnist_helpers.data import DigitDataset
-from mnist_helpers.sample import write_sample
+from mnist_helpers.config import TrainConfig
+from mnist_helpers.data.digits import DigitDataset
+from mnist_helpers.data.download import write_sample
+from mnist_helpers.data.loaders import make_loader
+from mnist_helpers.machine.hardware import seed_everything
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +44,15 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def loaders(config):
+def sets():
     # 70 is not a multiple of 16: the last batch is smaller, which means of batch means get wrong.
-    return make_loaders(make_digits(70), make_digits(30, seed=1), config)
+    return make_digits(70), make_digits(30, seed=1)
+
+
+@pytest.fixture
+def loaders(sets, config):
+    train_set, test_set = sets
+    return make_loader(train_set, config, train=True), make_loader(test_set, config, train=False)
 
 
 @pytest.fixture(scope="session")

@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_helpers import cli
-from mnist_helpers.checkpoints import digest, load_checkpoint, save_checkpoint
+from mnist_helpers import cli, options
 from mnist_helpers.cli import main
-from mnist_helpers.config import SAMPLE, TrainConfig
-from mnist_helpers.data import load_mnist
+from mnist_helpers.config import DataSource, TrainConfig
+from mnist_helpers.data.digits import load_mnist
 from mnist_helpers.history import History
-from mnist_helpers.images import prepare
+from mnist_helpers.pictures import prepare
+from mnist_helpers.training import fit as fit_module
+from mnist_helpers.training.checkpoint import digest, load_checkpoint, save_checkpoint
 from tests.conftest import make_digits
-from tests.test_checkpoints import example
+from tests.test_checkpoint import example
+from tests.test_training import measure
 
 SMALL = ["--epochs", "2", "--batch-size", "10", "--device", "cpu"]
 
@@ -31,15 +33,26 @@ def small_data(monkeypatch):
     return calls
 
 
+def lines_with(out, *parts):
+    """Return the only line that holds each part; they have to come in this order."""
+    found = [(number, line) for part in parts for number, line in enumerate(out.splitlines())
+             if part in line]  # fmt: skip
+    assert len(found) == len(parts) and found == sorted(found), out
+    return [line for _, line in found]
+
+
 def test_train_does_everything(tmp_path, capsys):
     outputs = ["--history", "h.json", "--plot", "curves.png"]
     assert main(["train", *SMALL, *outputs]) == 0
     out = capsys.readouterr().out
-    best = History.load(tmp_path / "h.json").best
+    history = History.load(tmp_path / "h.json")
+    best, last = history.best, history[-1]
     assert "epoch  train loss  train accuracy  test loss  test accuracy" in out
     best_path = tmp_path / "model_checkpoints" / "best_mnist_model.pth"
     assert best_path.is_file() and "model_checkpoints" in out
-    assert f"{best.test_accuracy:.2%} after epoch {best.epoch}" in out
+    headline, named = lines_with(out, "Test accuracy", "best_mnist_model.pth")
+    assert headline == f"Test accuracy after epoch 2, the last: {last.test_accuracy:.2%}"
+    assert f"epoch {best.epoch}, the best by test accuracy, {best.test_accuracy:.2%}" in named
     assert len(json.loads((tmp_path / "h.json").read_text())) == 2
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.width == 1500
@@ -51,14 +64,14 @@ def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
         "--train-limit", "40", "--test-limit", "20", "--checkpoint-dir", "out", "--nesterov",
         "--weight-decay", "0.001", "--clip-norm", "2", "--schedule", "one_cycle",
         "--start", "0.5", "--warmup", "0.5", "--average", "0.9", "--precision", "float32",
-        "--memory-format", "contiguous", "--no-in-memory",
+        "--memory-format", "contiguous", "--no-in-memory", "--validation", "10",
     ]  # fmt: skip
     assert main(["train", *SMALL, *given, "--no-sample"]) == 0
     saved = load_checkpoint(tmp_path / "out" / "mnist_model_epoch_2.pth")["config"]
     assert saved == {
         "epochs": 2, "batch_size": 10, "lr": 0.02, "momentum": 0.5, "seed": 7, "device": "cpu",
         "data_root": "there", "checkpoint_dir": "out", "train_limit": 40, "test_limit": 20,
-        "nesterov": True, "weight_decay": 0.001, "clip_norm": 2.0,
+        "validation": 10, "nesterov": True, "weight_decay": 0.001, "clip_norm": 2.0,
         "schedule": "one_cycle", "start": 0.5, "warmup": 0.5, "average": 0.9,
         "precision": "float32", "memory_format": "contiguous", "in_memory": False,
     }  # fmt: skip
@@ -67,31 +80,42 @@ def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
     assert call == {"allow_sample": False, "train_limit": 40, "test_limit": 20, "seed": 7}
 
 
+def test_validation_digits_choose_the_best_and_the_last_epoch_is_the_headline(monkeypatch, capsys):
+    measure(monkeypatch, validation=[0.5, 0.25], test=[0.125, 0.75])
+    assert main(["train", *SMALL, "--validation", "10"]) == 0
+    out = capsys.readouterr().out
+    headline, named = lines_with(out, "Test accuracy", "best_mnist_model.pth")
+    assert headline == "Test accuracy after epoch 2, the last: 75.00%"
+    assert named.endswith("epoch 1, the best by validation accuracy, 50.00%")
+    assert "validation accuracy  test loss  test accuracy" in out
+    assert load_checkpoint("model_checkpoints/best_mnist_model.pth")["epoch"] == 1
+
+
+def parse(*words):
+    return options.build_parser().parse_args(words)
+
+
 def test_the_defaults_are_the_recipe():
-    options = cli.build_parser().parse_args(["train"])
-    assert cli.config_of(options) == TrainConfig()
+    assert options.config_of(parse("train")) == TrainConfig()
     config = TrainConfig()
     assert (config.epochs, config.lr, config.momentum, config.seed) == (20, 0.01, 0.9, 1)
 
 
 def test_a_recipe_is_the_start_and_options_change_it():
-    options = cli.build_parser().parse_args(["train", "--recipe", "fast", "--lr", "0.02"])
-    assert cli.config_of(options) == TrainConfig.recipe("fast", lr=0.02)
-    assert (
-        cli.command_to_go_on(options, 1) == "mnist-helpers train --recipe fast --lr 0.02 --resume"
-    )
-    options = cli.build_parser().parse_args(["train", "--nesterov", "--no-in-memory"])
-    assert cli.command_to_go_on(options, 2) == (
+    words = ["train", "--recipe", "fast", "--lr", "0.02"]
+    assert options.config_of(parse(*words)) == TrainConfig.recipe("fast", lr=0.02)
+    again = "mnist-helpers train --recipe fast --lr 0.02 --resume"
+    assert options.command_to_go_on(words, 1) == again
+    assert options.command_to_go_on([*words, "--resume"], 1) == again
+    assert options.command_to_go_on(["train", "--nesterov", "--no-in-memory"], 2) == (
         "torchrun --nproc-per-node 2 -m mnist_helpers train --nesterov --no-in-memory --resume"
     )
     with pytest.raises(SystemExit):
-        cli.build_parser().parse_args(["train", "--recipe", "slow"])
+        parse("train", "--recipe", "slow")
 
 
 def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
-    from mnist_helpers import run
-
-    real, calls = run.train_one_epoch, []
+    real, calls = fit_module.train_one_epoch, []
 
     def train(*arguments, **options):
         calls.append(1)
@@ -99,10 +123,10 @@ def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch,
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(run, "train_one_epoch", train)
+    monkeypatch.setattr(fit_module, "train_one_epoch", train)
     assert main(["train", *SMALL]) == 130
     assert "mnist_model_epoch_1.pth" in capsys.readouterr().out
-    monkeypatch.setattr(run, "train_one_epoch", real)
+    monkeypatch.setattr(fit_module, "train_one_epoch", real)
     assert main(["train", *SMALL, "--resume"]) == 0
     resumed = load_checkpoint(tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth")
     assert main(["train", *SMALL, "--checkpoint-dir", "whole"]) == 0
@@ -138,7 +162,7 @@ def test_evaluate_measures_a_checkpoint(capsys):
 def test_evaluate_names_the_sample(monkeypatch, capsys):
     main(["train", *SMALL])
     sample = make_digits(20)
-    sample.source = SAMPLE
+    sample.source = DataSource.SAMPLE
     monkeypatch.setattr(cli, "load_mnist", lambda *_, **__: (sample, sample))
     main(["evaluate", "model_checkpoints/best_mnist_model.pth", "--device", "cpu"])
     assert "(the sample of 5,000 MNIST digits)" in capsys.readouterr().out
@@ -146,10 +170,10 @@ def test_evaluate_names_the_sample(monkeypatch, capsys):
 
 def test_evaluate_refuses_what_is_missing_or_another_network(tmp_path, capsys):
     assert main(["evaluate", "gone.pth"]) == 1
-    assert "gone.pth does not exist" in capsys.readouterr().err
+    assert "there is no file gone.pth" in capsys.readouterr().err
     save_checkpoint(tmp_path / "c.pth", example())
     assert main(["evaluate", "c.pth"]) == 1
-    assert "c.pth holds another network" in capsys.readouterr().err
+    assert "c.pth holds a different network" in capsys.readouterr().err
 
 
 def test_errors_are_one_message_without_a_traceback(capsys):
@@ -161,7 +185,7 @@ def test_errors_are_one_message_without_a_traceback(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [["--epochs", "0"], ["--lr", "-1"], ["--device", "cuda:99"], ["--device", "tpu"],
-     ["--history", "h.txt"], ["--plot", "curves.gif"]],
+     ["--validation", "-1"], ["--history", "h.txt"], ["--plot", "curves.gif"]],
 )  # fmt: skip
 def test_wrong_values_exit_with_2_before_training(arguments, capsys, small_data):
     assert main(["train", *SMALL, *arguments]) == 2
@@ -247,16 +271,14 @@ def test_predict_saves_one_png_only(arguments, capsys):
 
 def test_predict_without_a_network_says_to_train(pictures, capsys):
     assert main(["predict", pictures[0], "--checkpoint", "gone.pth"]) == 1
-    assert "gone.pth does not exist as a file; train first" in capsys.readouterr().err
+    assert "there is no file gone.pth; train first" in capsys.readouterr().err
 
 
 def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
-    from mnist_helpers import run
-
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "train_one_epoch", stop)
+    monkeypatch.setattr(fit_module, "train_one_epoch", stop)
     assert main(["train", *SMALL, "--checkpoint-dir", "a b"]) == 130
     expected = "--epochs 2 --batch-size 10 --device cpu --checkpoint-dir 'a b' --resume"
     assert f"To go on: mnist-helpers train {expected}" in capsys.readouterr().out

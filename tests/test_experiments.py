@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from experiments import bench, compare, costs, pages, ranges, seeds, target
-from mnist_helpers import MnistCNN, TrainConfig
+from experiments import bench, compare, costs, mutants, pages, ranges, seeds, target
+from mnist_helpers import RECIPES, MnistCNN, TrainConfig
 from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
 
@@ -45,7 +45,7 @@ def rival(tmp_path, monkeypatch):
     """Return a rival of four epochs that learns small digits, and how often it has learned."""
     begun = []
 
-    def usual_recipe(root, init, device, batch_size):
+    def usual_recipe(root, device, batch_size, init):
         digits = make_digits(40)
         model = make_linear()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0001, momentum=0.9)
@@ -142,7 +142,7 @@ def test_where_half_of_fast_does_not_arrive_no_time_is_told(results):
         target.main()
     page("fast", [[0.99], [0.98], [0.98]])
     page("usual", [[0.98] * 20])
-    with pytest.raises(SystemExit, match="half of the seeds of fast have less than 99%"):
+    with pytest.raises(SystemExit, match="half of the seeds of fast stay below 99%"):
         target.main()
     assert figures(results) == {"other": "1"}
 
@@ -153,7 +153,7 @@ def test_two_ways_are_compared_seed_by_seed(results, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["compare", "one", "two", "--figure", "gain"])
     compare.main()
     # Differences of 1 to 5: mean 3, deviation 1.58, so 2.776 * 1.58 / sqrt(5) either way.
-    assert "two less one: +3.00 ± 1.96 percentage points, 5 seeds" in capsys.readouterr().out
+    assert "two minus one: +3.00 ± 1.96 percentage points, 5 seeds" in capsys.readouterr().out
     assert figures(results) == {"other": "1", "gain": "+3.00 ± 1.96", "gain.seeds": "5"}
     with pytest.raises(SystemExit, match="4 common seeds are too few, 5 are needed"):
         compare.difference(dict.fromkeys(range(4), 0.9), dict.fromkeys(range(9), 0.8))
@@ -192,8 +192,8 @@ def test_a_range_reaches_four_deviations_around_the_last_epochs(results, capsys)
 def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(results, monkeypatch, capsys):
     record, trained = EpochRecord(1, 0.01, 0.3, 0.9, 0.2, 0.95, 1.0, 1.0), []
 
-    def train_ours(name, seed, options, changes):
-        trained.append((name, seed, changes))
+    def train_ours(name, seed, options):
+        trained.append((name, seed))
         return [record]
 
     monkeypatch.setattr(seeds, "train_ours", train_ours)
@@ -204,16 +204,16 @@ def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(results, monkey
         seeds.main()
         return trained
 
-    assert run("fast", "--seeds", "1", "2") == [("fast", 1, {}), ("fast", 2, {})]
-    assert run("fast", "--seeds", "2", "3") == [("fast", 3, {})]
-    unclipped = "--set", "clip_norm=0.0", "precision=float32"
-    changes = {"clip_norm": 0.0, "precision": "float32"}
-    assert run("fast", "--seeds", "1", *unclipped) == [("fast", 1, changes)]
+    assert run("fast", "--seeds", "1", "2") == [("fast", 1), ("fast", 2)]
+    assert run("fast", "--seeds", "2", "3") == [("fast", 3)]
+    changes = "--set", "clip_norm=0.0", "precision=float32"
+    unclipped = "fast-clip_norm=0.0-precision=float32"
+    assert run("fast", "--seeds", "1", *changes) == [(unclipped, 1)]
     assert "0.95" in capsys.readouterr().out
     assert [path.name for path in results.glob("*.csv")] == ["seeds_fast.csv"]
-    assert run("fast", "--seeds", "1", *unclipped, "--keep") == [("fast", 1, changes)]
-    assert run("fast", "--seeds", "1", "2", *unclipped, "--keep") == [("fast", 2, changes)]
-    assert pages.last_of("fast-clip_norm=0.0-precision=float32") == {1: 0.95, 2: 0.95}
+    assert run("fast", "--seeds", "1", *changes, "--keep") == [(unclipped, 1)]
+    assert run("fast", "--seeds", "1", "2", *changes, "--keep") == [(unclipped, 2)]
+    assert pages.last_of(unclipped) == {1: 0.95, 2: 0.95}
     assert pages.epochs_of("fast") == {1: [0.95], 2: [0.95], 3: [0.95]}
     with pytest.raises(SystemExit):
         run("usual", "--set", "lr=1")
@@ -221,15 +221,22 @@ def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(results, monkey
     with pytest.raises(SystemExit):
         run("fast", "--set", "lr")
     assert "FIELD=VALUE, such as lr=0.02, got 'lr'" in capsys.readouterr().err
+    assert pages.noted_recipes() == {
+        name: pages.recipe_hash(pages.config_of(name)) for name in ("fast", unclipped)
+    }
+    monkeypatch.setitem(RECIPES["fast"], "lr", 0.05)
+    with pytest.raises(SystemExit, match=r"seeds_fast\.csv is of another recipe than today's"):
+        run("fast", "--seeds", "4")
 
 
+@pytest.mark.slow
 def test_a_changed_run_is_another_one(monkeypatch):
     digits = make_digits(40)
     monkeypatch.setattr(seeds, "load_mnist", lambda *_, **__: (digits, digits))
 
     def loss(precision):
-        changes = {"batch_size": 5, "precision": precision}
-        (record,) = seeds.train_ours("fast", 1, argparse.Namespace(data_root="d"), changes)
+        page = f"fast-batch_size=5-precision={precision}"
+        (record,) = seeds.train_ours(page, 1, argparse.Namespace(data_root="d"))
         return record.train_loss
 
     plain, changed, again = loss("float32"), loss("bfloat16"), loss("float32")
@@ -243,10 +250,12 @@ def test_a_finished_rival_leaves_its_state_nowhere(rival, results, monkeypatch):
     assert list(seeds.UNFINISHED.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_costs_are_measured_and_kept(results, monkeypatch, capsys):
     monkeypatch.setattr(costs, "COSTS", results / "costs.jsonl")
     monkeypatch.setattr(costs, "load_mnist", lambda root: (make_digits(1000), make_digits(20)))
     monkeypatch.setattr(costs, "import_share", lambda: 0.025)
+    monkeypatch.setattr(costs, "WARM_UP", 2)
     monkeypatch.setattr(sys, "argv", ["costs", "--unit", "100"])
     costs.main()
     (line,) = (results / "costs.jsonl").read_text().splitlines()
@@ -276,10 +285,11 @@ def test_parts_of_all_epochs_are_timed_in_turn_and_none_is_left_out(monkeypatch)
 
 def test_both_ways_to_the_matrix_product_are_one(monkeypatch):
     monkeypatch.setattr(bench, "WIDTH", 64)
-    plain, convolved = bench.products(TrainConfig(device="cpu", precision="float32"))
+    plain, convolved = bench.products(TrainConfig(device="cpu", precision="float32").resolved())
     assert torch.allclose(plain(), convolved().reshape(64, 64).T, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatch, capsys):
     digits = make_digits(40)
 
@@ -297,14 +307,14 @@ def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatc
     bench.main()
     entry = json.loads((results / "benchmarks.jsonl").read_text())
     assert (entry["pairs"], entry["images"], entry["fast_batch_size"]) == (3, 40, 32)
-    median, least, most = entry["ours_over_basic"]
-    assert 0 < least <= median <= most < 1  # a linear layer is faster than any convolution
+    median, smallest, largest = entry["ours_over_basic"]
+    assert 0 < smallest <= median <= largest < 1  # a linear layer is faster than any convolution
     rates, contenders = entry["images_per_second"], "ours fast usual basic product convolution"
     assert list(rates) == ["ours", "fast", "usual", "basic"]
     assert rates["basic"][0] > rates["fast"][0] > 0
     seconds = {name: [2.0, 4.0, 1.0] for name in contenders.split()}  # known ones
     seconds |= {"ours": [1.0, 1.0, 1.0], "convolution": [1.0, 5.0, 2.0]}
-    config = TrainConfig(device="cpu", precision="float32", batch_size=64)
+    config = TrainConfig(device="cpu", precision="float32", batch_size=64).resolved()
     made = bench.entry_of(argparse.Namespace(images=100, pairs=3), config, config, seconds)
     assert made["ours_over_usual"] == [2.0, 1.0, 4.0]
     gflop = 20 * 64**3 / 1e9
@@ -312,3 +322,13 @@ def test_the_bench_times_all_in_turn_and_keeps_what_it_timed(results, monkeypatc
     assert made["share_of_product"][0] == pytest.approx(31.3 / gflop, rel=0.001)
     shown = capsys.readouterr().out
     assert f"{'fast over (a)':22} {entry['fast_over_usual'][0]:8.4g}" in shown
+
+
+def test_mutants_are_made_of_modules_and_met_by_tests_that_are_there():
+    tests = {name for names in mutants.TESTS.values() for name in names}
+    assert all((mutants.PROJECT / "tests" / name).is_file() for name in tests)
+    for module in mutants.TESTS:
+        assert (mutants.PROJECT / "mnist_helpers" / f"{module}.py").is_file()
+    line, change, source = next(mutants.mutants_of("machine/hardware"))
+    assert line > 0 and "->" in change
+    compile(source, "mutant", "exec")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mnist_helpers.errors import ConfigError
-from mnist_helpers.hardware import cpu_has_bfloat16, pick_memory_format, pick_precision
+from mnist_helpers.machine.hardware import cpu_has_bfloat16, pick_memory_format, pick_precision
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 

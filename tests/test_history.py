@@ -2,9 +2,14 @@ import json
 
 import pytest
 
-from mnist_helpers.config import SAMPLE
+from mnist_helpers.config import DataSource
 from mnist_helpers.errors import DataError, InputError
 from mnist_helpers.history import FIELDS, EpochRecord, History
+
+MEASURED = (  # without a validation set
+    "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+    "train_seconds", "test_seconds",
+)  # fmt: skip
 
 
 def record(epoch, test_accuracy=0.9):
@@ -17,10 +22,7 @@ def history():
 
 
 def test_a_record_has_the_fields_that_are_promised():
-    assert FIELDS == (
-        "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
-        "train_seconds", "test_seconds",
-    )  # fmt: skip
+    assert (*MEASURED, "validation_loss", "validation_accuracy") == FIELDS
 
 
 @pytest.mark.parametrize("name", ["h.csv", "deeper/h.json"])
@@ -35,7 +37,15 @@ def test_json_is_a_list_of_records_and_csv_has_a_heading(history, tmp_path):
     rows = json.loads(history.save(tmp_path / "h.json").read_text())
     assert rows[1] == {**rows[1], "epoch": 2, "test_accuracy": 0.95}
     lines = history.save(tmp_path / "h.csv").read_text().splitlines()
-    assert lines[0] == ",".join(FIELDS) and len(lines) == 4
+    assert lines[0] == ",".join(MEASURED) and len(lines) == 4
+
+
+def test_half_a_validation_is_refused():
+    row = record(1).to_dict()
+    for odd in ({"validation_loss": 0.1}, {"validation_accuracy": 0.9}):
+        with pytest.raises(DataError, match="row 1 of a history must hold"):
+            History.from_records([row | odd])
+    assert History.from_records([row | {"validation_loss": 0.1, "validation_accuracy": 0.9}])
 
 
 def test_the_best_is_the_first_of_the_highest(history):
@@ -65,7 +75,7 @@ def test_another_ending_is_refused(history, tmp_path):
     ("name", "text"),
     [
         ("h.csv", "epoch,lr\n1,0.01\n"),
-        ("h.csv", ",".join(FIELDS) + "\n1,x,1,1,1,1,1,1\n"),
+        ("h.csv", ",".join(MEASURED) + "\n1,x,1,1,1,1,1,1\n"),
         ("h.json", '{"epoch": 1}'),
         ("h.json", "[1, 2]"),
         ("h.json", "[{"),
@@ -90,5 +100,5 @@ def test_the_table_shows_percentages_and_lines_up(history):
 
 
 def test_the_table_says_when_it_is_the_sample(history):
-    history.source = SAMPLE
+    history.source = DataSource.SAMPLE
     assert str(history).startswith("Accuracy on the sample of 5,000 MNIST digits")

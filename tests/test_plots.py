@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 import mnist_helpers
-from mnist_helpers.config import SAMPLE
+from mnist_helpers.config import DataSource
 from mnist_helpers.errors import InputError
 from mnist_helpers.history import History
 from mnist_helpers.plots import (
@@ -52,7 +52,7 @@ def test_history_draws_both_quantities_told_apart_by_line_style_and_lightness(hi
 
 def test_history_draws_on_given_axes_and_names_the_sample(history):
     _, given = plt.subplots(2, 1)
-    history.source = SAMPLE
+    history.source = DataSource.SAMPLE
     axes = plot_history(history, given)
     assert axes[0] is given[0] and axes[1] is given[1]
     assert "sample of 5,000" in axes[0].get_title()
@@ -123,6 +123,7 @@ def test_confusion_shows_counts_and_accuracy():
     assert plot_confusion([1], [1], given) is given
 
 
+@pytest.mark.slow
 def test_matplotlib_is_loaded_only_for_a_plot():
     code = "import sys, mnist_helpers; assert 'matplotlib' not in sys.modules; " \
            "mnist_helpers.plot_history; assert 'matplotlib' in sys.modules"  # fmt: skip

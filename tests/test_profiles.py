@@ -1,9 +1,9 @@
 import pytest
 
-from mnist_helpers import profiles
-from mnist_helpers.config import MNIST, SAMPLE, TrainConfig
+from mnist_helpers.config import DataSource, TrainConfig
 from mnist_helpers.errors import ConfigError
-from mnist_helpers.profiles import profile_config, promised_accuracy, resume_wanted
+from mnist_helpers.tutorial import profiles
+from mnist_helpers.tutorial.profiles import profile_config, promised_accuracy, resume_wanted
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_full_is_the_recipe_and_default_five_epochs_of_it(project):
     full = profile_config("full")
     recipe = TrainConfig(data_root=full.data_root, checkpoint_dir=full.checkpoint_dir)
     assert full == recipe
-    assert profile_config("default").differences(recipe.to_dict()) == []
+    assert profile_config("default").resolved().differences(recipe.resolved().to_dict()) == []
     assert profile_config("default").epochs == 5
     assert profile_config() == profile_config("default")
 
@@ -52,16 +52,16 @@ def test_another_build_folder_keeps_checks_and_runs_apart(project, tmp_path, mon
 def test_what_is_promised_was_measured_on_mnist_and_for_that_profile(
     project, tmp_path, monkeypatch
 ):
-    assert promised_accuracy(MNIST, "quick") is None  # nothing measured yet
+    assert promised_accuracy(DataSource.MNIST, "quick") is None  # nothing measured yet
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "ranges.json").write_text(
         '{"quick": {"last": [0.9, 0.97], "seeds": 5}}'
     )
-    assert promised_accuracy(MNIST, "quick") == (0.9, 0.97)
-    assert promised_accuracy(MNIST) is None
+    assert promised_accuracy(DataSource.MNIST, "quick") == (0.9, 0.97)
+    assert promised_accuracy(DataSource.MNIST) is None
     monkeypatch.setenv("MNIST_PROFILE", "quick")
-    assert promised_accuracy(MNIST) == (0.9, 0.97)
-    assert promised_accuracy(SAMPLE) is None
+    assert promised_accuracy(DataSource.MNIST) == (0.9, 0.97)
+    assert promised_accuracy(DataSource.SAMPLE) is None
 
 
 def test_an_unknown_profile_is_named(monkeypatch):
@@ -80,7 +80,8 @@ def test_resuming_is_asked_for_by_name(monkeypatch):
 
 def test_outside_a_checkout_the_working_folder_is_the_project(tmp_path, monkeypatch):
     assert (profiles.project_folder() / "pyproject.toml").is_file()
-    monkeypatch.setattr(profiles, "__file__", str(tmp_path / "site" / "mnist_helpers" / "p.py"))
+    module = tmp_path / "site" / "mnist_helpers" / "tutorial" / "p.py"
+    monkeypatch.setattr(profiles, "__file__", str(module))
     assert profiles.project_folder() == tmp_path
 
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from mnist_helpers import progress
-from mnist_helpers.progress import close_bar, in_words, open_bar
+from mnist_helpers.machine import progress
+from mnist_helpers.machine.progress import close_bar, in_words, open_bar
 
 
 class Terminal(io.StringIO):
@@ -60,6 +60,42 @@ def test_a_terminal_without_unicode_gets_plain_signs(terminal):
     assert terminal.getvalue().isascii() and "#####" in terminal.getvalue()
 
 
+def drawn(text):
+    return [part.rstrip() for part in text.replace("\n", "\r").split("\r") if part.strip()]
+
+
+def test_the_first_of_several_bars_tells_how_long_all_take(terminal):
+    with contextlib.redirect_stdout(terminal):
+        bar = open_bar("Epoch  1/20", 4, repeats=20)
+        bar.start_t -= 30  # half a minute ago
+        bar.update(1)
+        close_bar(bar, "done")
+        alone = open_bar("Epoch  2/20", 4)
+        alone.update(1)
+        close_bar(alone, "done")
+    first, second, last, *others = drawn(terminal.getvalue())
+    assert "min" not in first  # no step was taken yet
+    assert second.endswith(" 40 min")  # 30 s for a quarter of the first of 20
+    assert last.endswith(", done")  # what stays on the screen was measured, not guessed
+    assert others and not any("min" in line for line in others)
+
+
+@pytest.mark.parametrize("minutes", [0.1, 4, 20])  # an epoch of the slowest: 6 h 40 min in all
+def test_a_bar_that_tells_how_long_all_take_has_under_80_columns(terminal, minutes):
+    with contextlib.redirect_stdout(terminal):
+        bar = open_bar("Epoch  1/20", 100, repeats=20)
+        for step in range(100):
+            bar.start_t -= 60 * minutes / 100
+            bar.update(1)
+            bar.set_postfix_str("loss 2.3026 train 10.00%", refresh=step % 10 == 0)
+        for which in ("validating", "testing"):
+            list(progress.with_progress("abcd", 4, bar, f"loss 2.3026 train 10.00% {which}"))
+        close_bar(bar, "loss 0.1234 train 95.00% test 98.00% best")
+    lines = drawn(terminal.getvalue())
+    assert any(re.search(r" \d+ (s|min)$", line) for line in lines)
+    assert [line for line in lines if len(line) >= 80] == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0, "0.1 s"), (1.44, "1.4 s"), (9.96, "10 s"), (89.4, "89 s"), (90, "2 min"),
@@ -71,7 +107,7 @@ def test_times_are_said_as_people_say_them(seconds, words):
 
 def test_batches_are_given_on_and_what_is_done_stands_behind_the_bar(terminal):
     bar, seen = progress.open_bar("Epoch", 3), []
-    for batch in progress.watched("abcd", 4, bar, "testing"):
+    for batch in progress.with_progress("abcd", 4, bar, "testing"):
         seen.append((batch, bar.postfix))
     assert seen == [("a", "testing 0%"), ("b", "testing 25%"),
                     ("c", "testing 50%"), ("d", "testing 75%")]  # fmt: skip

@@ -1,11 +1,14 @@
 """The runner behind `make run` and `make notebooks`, on notebooks of one cell."""
 
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from mnist_helpers import DataSource, DigitDataset, TrainConfig, fit
+from tests.conftest import make_digits, make_linear
 from tests.test_tools import load_tool
 
 TICKING = """
@@ -52,6 +55,7 @@ def test_what_cells_print_is_shown_as_it_comes_and_saved_as_its_last_line(
     assert "bar 2" in (runner.BUILD / "01_a.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_without_a_name_the_core_runs_and_in_place_all(runner, monkeypatch, capsys):
     for name in ("01_a.ipynb", "04_b.ipynb", "07_c.ipynb"):
         write(runner, name, "print('ran')")
@@ -70,6 +74,7 @@ def test_a_cell_that_fails_is_shown_and_the_rest_not_run(runner, monkeypatch, ca
     assert "never" not in captured.out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_in_place_goes_on_and_a_finished_one_starts_anew(
     runner, monkeypatch, capsys
 ):
@@ -101,3 +106,29 @@ def test_an_interrupted_run_in_place_goes_on_and_a_finished_one_starts_anew(
         assert run(runner, monkeypatch, "--in-place", str(other)) == code
     assert not list(runner.BUILD.glob("unfinished*"))
     assert nbformat.read(first, as_version=4).metadata["mnist_profile"] == "quick"
+
+
+@pytest.mark.parametrize("validation", [0, 20])
+def test_the_last_epoch_is_headlined_and_the_best_file_named(
+    runner, monkeypatch, capsys, tmp_path, validation
+):
+    config = TrainConfig(
+        epochs=2, lr=0.001, device="cpu", checkpoint_dir=tmp_path / "c", validation=validation
+    )
+    digits = make_digits(60)
+    sample = DigitDataset(digits.images, digits.labels, DataSource.SAMPLE)
+    history = fit(make_linear(), sample, digits, config)
+    monkeypatch.setattr(runner, "profile_config", lambda: config)
+    capsys.readouterr()
+    runner.say_result(["01_a", "02_b"])
+    assert capsys.readouterr().out == ""
+    runner.say_result(["03_a", "04_b"])
+    chosen_by = "validation" if validation else "test"
+    assert capsys.readouterr().out.splitlines() == [
+        "",
+        f"Open {Path('build', '04_b.html')} in a browser to see the curves.",
+        f"Test accuracy after epoch 2, the last: {history[-1].test_accuracy:.2%}, on the sample of "
+        "5,000 MNIST digits",
+        f"{config.checkpoint_dir / 'best_mnist_model.pth'} holds the best: epoch "
+        f"{history.best.epoch}, chosen by {chosen_by} accuracy.",
+    ]

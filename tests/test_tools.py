@@ -1,6 +1,8 @@
 """The tools behind the make targets."""
 
 import importlib.util
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,8 @@ def installer(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "PYTHON", tmp_path / ".venv" / "python")
     monkeypatch.setattr(sys, "argv", ["install.py", "notebooks"])
+    for name in ("CONSTRAINTS", "TORCH_INDEX"):
+        monkeypatch.delenv(name, raising=False)
     return module
 
 
@@ -56,6 +60,27 @@ def test_an_installation_is_stale_when_its_files_change(installer, changed):
     assert not installer.is_installed("notebooks")
 
 
+def test_an_installation_of_the_newest_versions_is_another_one(installer, monkeypatch):
+    pretend_installed(installer, "notebooks")
+    monkeypatch.setenv("CONSTRAINTS", "none")
+    assert not installer.is_installed("notebooks")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["everything"], ["notebooks", "dev"]])
+def test_an_unknown_argument_installs_nothing(installer, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(installer, "install", None)
+    monkeypatch.setattr(sys, "argv", ["install.py", *arguments])
+    assert installer.main() == 2
+    assert capsys.readouterr().err == "Usage: python3 tools/install.py [notebooks|dev]\n"
+    assert not installer.VENV.exists()
+
+
+def test_an_unknown_set_of_versions_is_refused(installer, monkeypatch, capsys):
+    monkeypatch.setenv("CONSTRAINTS", "older.txt")
+    assert installer.main() == 2
+    assert capsys.readouterr().err == "CONSTRAINTS can only be none, not 'older.txt'\n"
+
+
 def refusal(installer, capsys):
     assert installer.main() == 1
     err = capsys.readouterr().err
@@ -66,7 +91,7 @@ def refusal(installer, capsys):
 def test_an_old_python_gets_one_line(installer, monkeypatch, capsys):
     monkeypatch.setattr(installer, "NEEDED_PYTHON", (99, 0))
     monkeypatch.setattr(sys, "version_info", (3, 9, 1))
-    assert "this is 3.9. Name one: make PYTHON=" in refusal(installer, capsys)
+    assert "this is 3.9. Choose one: make PYTHON=" in refusal(installer, capsys)
 
 
 def test_a_missing_venv_module_gets_one_line(installer, monkeypatch, capsys):
@@ -142,6 +167,12 @@ def test_pip_gets_the_tested_set_and_torchs_own_index_where_one_is_named(install
     assert installer.main() == 0 and len(commands) == 3  # the second time nothing is to do
 
 
+def test_the_newest_versions_are_free_of_the_tested_set(installer, monkeypatch):
+    monkeypatch.setenv("CONSTRAINTS", "none")
+    [command] = installer.pip_steps("dev")
+    assert "--upgrade" in command and "--constraint" not in command
+
+
 def test_the_installer_starts_on_an_old_python():
     source = (PROJECT / "tools" / "install.py").read_text("utf-8")
     compile(source, "install.py", "exec")
@@ -151,11 +182,13 @@ def test_the_installer_starts_on_an_old_python():
     assert 'f"' not in source and "match " not in source.split('"""')[2]
 
 
-def test_clean_never_touches_data_or_checkpoints(tmp_path, monkeypatch):
+def test_clean_keeps_the_venv_data_and_checkpoints(tmp_path, monkeypatch):
     module = load_tool("clean")
     monkeypatch.setattr(module, "PROJECT", tmp_path)
-    kept = ["data/MNIST/x", "build/data/MNIST/x", "model_checkpoints/best_mnist_model.pth", "a.py"]
-    gone = [".venv/x", "build/quick/checkpoints/x", "build/page.html", "tests/__pycache__/x"]
+    kept = [".venv/x", ".venv/lib/__pycache__/x", "mnist_helpers.egg-info/x", "uv.lock"]
+    kept += ["data/MNIST/x", "build/data/MNIST/x", "model_checkpoints/best_mnist_model.pth", "a.py"]
+    gone = ["build/quick/checkpoints/x", "build/page.html", "build/lowest/x", ".mypy_cache/x"]
+    gone += ["tests/__pycache__/x", "mnist_helpers/data/__pycache__/x", ".coverage"]
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -168,8 +201,21 @@ def test_clean_never_touches_data_or_checkpoints(tmp_path, monkeypatch):
 def test_make_without_a_target_lists_all():
     makefile = (PROJECT / "Makefile").read_text("utf-8")
     done = subprocess.run(["make", "-C", str(PROJECT)], capture_output=True, text=True, check=True)
-    for target in ("run", "lab", "test", "notebooks", "clean"):
-        assert f"make {target}" in done.stdout and f"\n{target}:" in makefile
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    targets -= {"help", "install-notebooks", "install-dev"}
+    assert targets >= {"run", "lab", "fix", "quick", "test", "notebooks", "clean"}
+    assert set(re.findall(r"^make ([a-z-]+) ", done.stdout, re.MULTILINE)) == targets
+
+
+def test_the_checks_go_on_after_a_failure_and_end_with_their_seconds(monkeypatch, capfd):
+    module = load_tool("check")
+    steps = {name: [sys.executable, "-c", f"exit({name == 'b'})"] for name in "abc"}
+    assert module.run(steps, dict(os.environ)) == 1
+    out = capfd.readouterr().out
+    assert re.search(r"--- a \d s, b \d s, c \d s, together \d s\n--- failed: b\n$", out)
+    monkeypatch.setattr(sys, "argv", ["check.py", "nothing"])
+    assert module.main() == 2
+    assert "quick|fix" in capfd.readouterr().err
 
 
 def test_figures_are_filled_between_their_markers(tmp_path):

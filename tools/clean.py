@@ -1,16 +1,17 @@
-"""Remove what the make targets made: never data, never checkpoints."""
+"""Remove what the make targets made; keep `.venv`, data and checkpoints."""
 
 import shutil
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEPT_IN_BUILD = {"data", "seeds"}  # what `make run` downloaded; unfinished long runs
+CACHES = (".pytest_cache", ".ruff_cache", ".mypy_cache", ".import_linter_cache", ".coverage")
 
 
-def main():
+def main() -> None:
+    """Remove caches and `build/`, without the parts of it that took long to get."""
     build = PROJECT / "build"
-    made = [PROJECT / ".venv", PROJECT / "mnist_helpers.egg-info", PROJECT / ".pytest_cache"]
-    made += [PROJECT / ".ruff_cache", PROJECT / ".coverage"]
+    made = [PROJECT / name for name in CACHES]
     made += [p for p in build.glob("*") if p.name not in KEPT_IN_BUILD] if build.is_dir() else []
     for part in ("experiments", "mnist_helpers", "tests", "tools"):
         made += (PROJECT / part).rglob("__pycache__")
@@ -21,7 +22,7 @@ def main():
             path.unlink(missing_ok=True)
     if build.is_dir() and not any(build.iterdir()):
         build.rmdir()
-    print("Clean. Data and checkpoints are where they were.")
+    print("Clean. Your .venv, data and checkpoints are still there.")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Fill measured figures into the prose, so that nobody types them.
+"""Fill measured figures into the prose, so that nobody has to type them.
 
 Usage: python tools/fill_figures.py [--check]
 
 In README.md and in the notebooks' prose a figure stands between two markers,
 `<!--figure NAME-->` and `<!--/figure-->`. This script writes between them what
-`results/figures.json` holds under NAME; with --check it only tells what differs.
+`results/figures.json` holds under NAME; with --check it only says what differs.
 """
 
 import json
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -19,12 +20,12 @@ RESULTS = PROJECT / "results" / "figures.json"
 FIGURE = re.compile(r"(<!--figure ([\w.]+)-->)(.*?)(<!--/figure-->)", re.DOTALL)
 
 
-def filled(text, figures):
+def filled(text: str, figures: Mapping[str, str]) -> str:
     """Return the text with every figure as `figures` has it; an unknown name is an error."""
     return FIGURE.sub(lambda match: match[1] + figures[match[2]] + match[4], text)
 
 
-def fill_page(path, figures, check):
+def fill_page(path: Path, figures: Mapping[str, str], check: bool) -> bool:
     """Fill a Markdown page; tell whether it was right already."""
     text = path.read_text("utf-8")
     new = filled(text, figures)
@@ -33,7 +34,7 @@ def fill_page(path, figures, check):
     return new == text
 
 
-def fill_notebook(path, figures, check):
+def fill_notebook(path: Path, figures: Mapping[str, str], check: bool) -> bool:
     """Fill the prose of a notebook; tell whether it was right already."""
     notebook = nbformat.read(path, as_version=4)
     right = True
@@ -47,7 +48,7 @@ def fill_notebook(path, figures, check):
     return right
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     check = "--check" in (sys.argv[1:] if arguments is None else arguments)
     figures = json.loads(RESULTS.read_text("utf-8"))
     wrong = [p for p in [PROJECT / "README.md"] if not fill_page(p, figures, check)]

@@ -1,9 +1,12 @@
-"""Make `.venv` with all that a target needs; see at once when nothing is to do.
+"""Make `.venv` with everything a target needs, or see at once that nothing is missing.
 
-Usage: python3 tools/install.py notebooks|dev
+Usage: python3 tools/install.py [notebooks|dev]
 
-Runs on any Python 3 and on the standard library alone, since it is what finds out
-that the rest is missing.
+It installs the versions in constraints.txt. With CONSTRAINTS=none in the environment it
+takes the newest ones that pyproject.toml allows; TORCH_INDEX=URL gets torch from there.
+
+Runs on any Python 3 with the standard library alone, since it is what finds out that the
+rest is missing.
 """
 
 import contextlib
@@ -13,17 +16,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Iterator
 
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+EXTRAS = ("notebooks", "dev")
 NEEDED_PYTHON = (3, 11)
 # On Linux PyPI's torch comes with CUDA: 5.8 GB installed and 3 GB of downloads.
 NEEDED_GB = 10 if sys.platform == "linux" and not os.environ.get("TORCH_INDEX") else 3
 
 
-def main():
-    extra = sys.argv[1] if len(sys.argv) > 1 else "notebooks"
+def main() -> int:
+    """Install the extra that the command line names, unless it is there already."""
+    arguments = sys.argv[1:] or ["notebooks"]
+    pins = os.environ.get("CONSTRAINTS", "")
+    if len(arguments) != 1 or arguments[0] not in EXTRAS:
+        print("Usage: python3 tools/install.py [notebooks|dev]", file=sys.stderr)
+        return 2
+    if pins not in ("", "none"):
+        print("CONSTRAINTS can only be none, not {!r}".format(pins), file=sys.stderr)
+        return 2
+    extra = arguments[0]
     with lock():
         if is_installed(extra):
             return 0
@@ -34,28 +48,27 @@ def main():
         return install(extra)
 
 
-def fingerprint(extra):
+def fingerprint(extra: str) -> str:
     """Return what an installation was made from; it is stale when this changes."""
-    parts = [sys.version, str(PROJECT), extra]
+    parts = [sys.version, str(PROJECT), extra, os.environ.get("CONSTRAINTS", "")]
     parts += [(PROJECT / name).read_text("utf-8") for name in ("pyproject.toml", "constraints.txt")]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def is_installed(extra):
-    # Who has the tools of development has those of the notebooks too.
-    extras = {extra, "dev"}
-    stamps = [VENV / ("installed-" + name) for name in extras]
+def is_installed(extra: str) -> bool:
+    """Tell whether `.venv` has this extra; the one for development includes the other."""
+    stamps = [VENV / ("installed-" + name) for name in sorted({extra, "dev"})]
     return PYTHON.exists() and any(
         stamp.exists() and stamp.read_text() == fingerprint(stamp.name.split("-")[1])
         for stamp in stamps
     )
 
 
-def missing_prerequisite():
-    """Say in a line what is missing, with its cure; None if nothing is."""
+def missing_prerequisite() -> "str | None":
+    """Say in a line what is missing and how to get it; None if nothing is."""
     if sys.version_info < NEEDED_PYTHON:
         return (
-            "Python 3.11 or newer is needed, this is {}.{}. Name one: make PYTHON=python3.12 ..."
+            "Python 3.11 or newer is needed; this is {}.{}. Choose one: make PYTHON=python3.12 ..."
         ).format(*sys.version_info[:2])
     try:
         import ensurepip
@@ -74,30 +87,39 @@ def missing_prerequisite():
     return None
 
 
-def install(extra):
+def install(extra: str) -> int:
+    """Make `.venv` where there is none, and let pip fill it."""
     print("Installing into .venv, once; this takes some minutes.", flush=True)
     if not has_pip():
         # --clear, since what is there may be half of one, or of another Python.
         made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)])
         if made.returncode != 0:
-            print("Cannot install: making .venv failed; its message stands above.")
+            print("Cannot install: making .venv failed; the message above says why.")
             return 1
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    pip += ["--constraint", str(PROJECT / "constraints.txt")]
-    steps = [[*pip, "--editable", "{}[{}]".format(PROJECT, extra)]]
-    index = os.environ.get("TORCH_INDEX")
-    if index:  # torch's own index holds CPU wheels without the gigabytes of CUDA
-        steps.insert(0, [*pip, "--index-url", index, "torch", "torchvision"])
-    for step in steps:
+    for step in pip_steps(extra):
         if subprocess.run(step).returncode != 0:
-            print("pip failed; its message stands above. Nothing is lost: run this again.")
+            print("pip failed; the message above says why. Nothing is lost: run this again.")
             return 1
     (VENV / ("installed-" + extra)).write_text(fingerprint(extra))
     return 0
 
 
-def has_pip():
-    """Tell whether .venv is a whole one, of the Python that runs this."""
+def pip_steps(extra: str) -> "list[list[str]]":
+    """Return the commands that install the package with one of its extras."""
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if os.environ.get("CONSTRAINTS") == "none":
+        pip += ["--upgrade", "--upgrade-strategy", "eager"]
+    else:
+        pip += ["--constraint", str(PROJECT / "constraints.txt")]
+    steps = [[*pip, "--editable", "{}[{}]".format(PROJECT, extra)]]
+    index = os.environ.get("TORCH_INDEX")
+    if index:  # torch's own index holds CPU wheels without the gigabytes of CUDA
+        steps.insert(0, [*pip, "--index-url", index, "torch", "torchvision"])
+    return steps
+
+
+def has_pip() -> bool:
+    """Tell whether .venv is complete and was made by the Python that runs this."""
     if not PYTHON.exists():
         return False
     question = "import pip, sys; print(sys.version)"
@@ -106,8 +128,8 @@ def has_pip():
 
 
 @contextlib.contextmanager
-def lock():
-    """Let `make run` and `make test` start side by side: the second waits."""
+def lock() -> Iterator[None]:
+    """Let `make run` and `make test` start side by side: the second one waits."""
     try:
         import fcntl
     except ImportError:  # Windows

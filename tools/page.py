@@ -1,38 +1,40 @@
-"""Make an HTML page of an executed notebook that needs nothing from the internet."""
+"""Turn an executed notebook into an HTML page that needs nothing from the internet."""
+
+from typing import Any
 
 from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-# nbconvert's page asks a server for MathJax, require.js and mermaid before it shows.
+# nbconvert's own page loads MathJax, require.js and mermaid from a server before it shows.
 TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 """
-# Said of every formula; headings, which go through an XML parser, would come out with it.
+# latex2mathml puts it into every formula; headings, which go through an XML parser, would show it.
 NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 
 
 class Renderer(IPythonRenderer):
     """Writes LaTeX as MathML, which browsers draw themselves."""
 
-    def inline_math(self, body):
+    def inline_math(self, body: str) -> str:
         if body != body.strip():  # two prices, not a formula
             return f"${body}$"
-        return convert(body).replace(NAMESPACE, "")
+        return str(convert(body)).replace(NAMESPACE, "")
 
-    def block_math(self, body):
-        return convert(body.strip(), display="block").replace(NAMESPACE, "")
+    def block_math(self, body: str) -> str:
+        return str(convert(body.strip(), display="block")).replace(NAMESPACE, "")
 
 
 class OfflineExporter(HTMLExporter):
     raw_template = TEMPLATE
 
     @pass_context
-    def markdown2html(self, context, source):
+    def markdown2html(self, context: Any, source: str) -> str:
         renderer = Renderer(
             escape=False,
             attachments=context.get("cell", {}).get("attachments", {}),
@@ -41,7 +43,8 @@ class OfflineExporter(HTMLExporter):
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
-def page_of(notebook, title):
-    """Return the notebook as one HTML page, formulas and pictures within."""
-    page, _ = OfflineExporter().from_notebook_node(notebook, {"metadata": {"name": title}})
-    return page
+def page_of(notebook: Any, title: str) -> str:
+    """Return the notebook as one HTML page that holds its formulas and pictures."""
+    exporter: Any = OfflineExporter  # which is not typed
+    page, _ = exporter().from_notebook_node(notebook, {"metadata": {"name": title}})
+    return str(page)

@@ -1,34 +1,43 @@
-"""Execute the notebooks headless, with what their cells print shown as it comes.
+"""Execute the notebooks headless, showing what their cells print as it comes.
 
 Usage: python tools/run_notebooks.py [--in-place] [NOTEBOOK ...]
 
-Without --in-place the executed notebooks (the four of the core, unless some are named)
+Without --in-place the executed notebooks (the four of the core, unless you name some)
 and one HTML page each go to `build/`, and the notebooks themselves stay as they are. With
-it all of them, or those named, are rewritten, to be committed; when such a run was
-interrupted, the next one leaves alone what it had finished, and its training goes on from
-the last checkpoint.
+it all of them, or those you name, are rewritten, to be committed; if such a run was
+interrupted, the next one leaves finished notebooks alone, and training goes on from the
+last checkpoint.
 MNIST_PROFILE chooses the profile.
 """
 
 import argparse
 import hashlib
+import io
 import json
 import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from page import page_of
 
-from mnist_helpers.checkpoints import load_checkpoint
-from mnist_helpers.config import MNIST
-from mnist_helpers.mirrors import MIRROR_VARIABLE
-from mnist_helpers.profiles import RESUME_VARIABLE, profile_config, project_folder, resume_wanted
-from mnist_helpers.runfolder import BEST_NAME, move_to_previous
+from mnist_helpers.config import DataSource
+from mnist_helpers.data.mirrors import MIRROR_VARIABLE
+from mnist_helpers.history import History
+from mnist_helpers.training.checkpoint import load_checkpoint
+from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints, move_to_previous
+from mnist_helpers.tutorial.profiles import (
+    RESUME_VARIABLE,
+    profile_config,
+    project_folder,
+    resume_wanted,
+)
 
 PROJECT = project_folder()
 BUILD = PROJECT / "build"
@@ -37,22 +46,22 @@ BUILD = PROJECT / "build"
 class LoudClient(NotebookClient):
     """A client that also writes to this terminal what the cells print."""
 
-    def process_message(self, msg, cell, cell_index):
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         if msg["msg_type"] == "stream":
             sys.stdout.write(msg["content"]["text"])
             sys.stdout.flush()
         return super().process_message(msg, cell, cell_index)
 
 
-def execute(path, profile):
-    """Return the notebook with its outputs; raises CellExecutionError where a cell fails."""
+def execute(path: Path, profile: str) -> Any:
+    """Return the notebook with its outputs; raises CellExecutionError if a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     client = LoudClient(
         notebook,
         timeout=None,
         kernel_name="python3",
         coalesce_streams=True,
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of TCP on loopback
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns about TCP on loopback
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()
@@ -63,117 +72,138 @@ def execute(path, profile):
     return notebook
 
 
-def source_hash(path):
+def source_hash(path: Path) -> str:
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells]
     return hashlib.sha256("\n".join(cells).encode()).hexdigest()
 
 
 class Unfinished:
-    """What an interrupted run in place had finished: a folder that is there until the end.
+    """What a run in place has finished, in a folder that an interruption leaves behind.
 
-    The end is when all notebooks are done that it was begun for; others may come between.
+    It goes once all notebooks are done that the run was started for; others may come between.
     """
 
-    def __init__(self, profile, paths):
+    def __init__(self, profile: str, paths: Sequence[Path]) -> None:
         self.folder = BUILD / f"unfinished_{profile}"
         self.is_resumed = self.folder.is_dir()
         if not self.is_resumed:
             self.folder.mkdir()
             (self.folder / "wanted").write_text("\n".join(map(str, paths)), "utf-8")
 
-    def has(self, path):
+    def has(self, path: Path) -> bool:
         stamp = self.folder / path.stem
         return stamp.is_file() and stamp.read_text() == source_hash(path)
 
-    def add(self, path):
+    def add(self, path: Path) -> None:
         (self.folder / path.stem).write_text(source_hash(path))
 
-    def finish(self):
+    def finish(self) -> None:
         wanted = (self.folder / "wanted").read_text("utf-8").splitlines()
         if all(self.has(Path(one)) for one in wanted):
             shutil.rmtree(self.folder)
 
 
-def run_one(path, profile, in_place):
-    """Execute one notebook and write it; return where to, or None where a cell failed."""
+def run_one(path: Path, profile: str, in_place: bool) -> bool:
+    """Execute one notebook; write it and its page; return whether all cells ran."""
     print(f"\n=== {path.name} ===", flush=True)
     started = time.perf_counter()
     try:
         notebook = execute(path, profile)
     except CellExecutionError as error:
         print(f"\n{path.name} failed:\n{error}", file=sys.stderr)
-        return None
+        return False
     seconds = time.perf_counter() - started
     print(f"=== {path.name}: {seconds:.0f} s ===", flush=True)
-    if not resume_wanted():  # or it is the time of a part
+    if not resume_wanted():  # after a resume it would be the time of a part
         note_seconds(path.stem, profile, seconds)
     target = path if in_place else BUILD / path.name
     temporary = target.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
     temporary.replace(target)
-    return target
-
-
-def write_page(path):
-    notebook = nbformat.read(path, as_version=4)
     (BUILD / f"{path.stem}.html").write_text(page_of(notebook, path.stem), encoding="utf-8")
+    return True
 
 
-def note_seconds(name, profile, seconds):
+def note_seconds(name: str, profile: str, seconds: float) -> None:
     """Keep how long a notebook took, for tools/record.py."""
     page = BUILD / f"seconds_{profile}.json"
     known = json.loads(page.read_text("utf-8")) if page.is_file() else {}
     page.write_text(json.dumps(known | {name: round(seconds, 1)}, indent=1), "utf-8")
 
 
-def say_result(pages):
-    """Name the page to open and the accuracy reached, the last things on the screen."""
-    best = profile_config().checkpoint_dir / BEST_NAME
-    if not any(page.stem.startswith("03") for page in pages) or not best.is_file():
+def say_result(names: Sequence[str]) -> None:
+    """Name the page to open and the accuracy reached: the last lines on the screen."""
+    folder = checkpoints()
+    saved = epoch_checkpoints(folder)
+    if not any(name.startswith("03") for name in names) or not saved:
         return
-    checkpoint = load_checkpoint(best)
-    data = "" if checkpoint["data"] == MNIST else f", on the {checkpoint['data']}"
-    for page in pages:
-        if page.stem.startswith("04"):
-            print(f"\nOpen {page.relative_to(PROJECT)} in a browser to see the curves.")
-    print(f"Test accuracy reached: {checkpoint['test_accuracy']:.2%}{data}")
+    for name in names:
+        if name.startswith("04"):
+            page = (BUILD / f"{name}.html").relative_to(PROJECT)
+            print(f"\nOpen {page} in a browser to see the curves.")
+    last = load_checkpoint(saved[-1])
+    source, history = DataSource(last["data"]["source"]), History.from_records(last["history"])
+    data = "" if source == DataSource.MNIST else f", on {source.words}"
+    print(f"Test accuracy after epoch {last['epoch']}, the last: {last['test_accuracy']:.2%}{data}")
+    if history.best is not None:
+        chosen = f"epoch {history.best.epoch}, chosen by {history.chosen_by} accuracy"
+        print(f"{folder / BEST_NAME} holds the best: {chosen}.")
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Execute the notebooks headless.")
-    parser.add_argument("--in-place", action="store_true", help="rewrite the notebooks")
-    parser.add_argument("notebooks", nargs="*", type=Path)
-    options = parser.parse_args()
-    profile = os.environ.setdefault("MNIST_PROFILE", "full" if options.in_place else "quick")
-    sys.stdout.reconfigure(errors="replace")  # a bar may not fit the terminal's letters
+def checkpoints() -> Path:
+    """Return where this profile's checkpoints are."""
+    folder = profile_config().checkpoint_dir
+    assert folder is not None  # every profile has one
+    return folder
+
+
+def prepare_environment(in_place: bool) -> str:
+    """Set what the kernels inherit; return the profile."""
+    profile = os.environ.setdefault("MNIST_PROFILE", "full" if in_place else "quick")
     mirror = os.environ.get(MIRROR_VARIABLE, "")
     if mirror and "://" not in mirror:  # the kernels work in another folder
         os.environ[MIRROR_VARIABLE] = str(Path(mirror).resolve())
     # Plots go into the page, whatever backend this terminal is set to.
     os.environ.pop("MPLBACKEND", None)
+    return profile
+
+
+def run_in_place(paths: Sequence[Path], profile: str) -> bool:
+    """Rewrite the notebooks, except those that an interrupted run had finished."""
+    unfinished = Unfinished(profile, paths)
+    os.environ[RESUME_VARIABLE] = str(int(unfinished.is_resumed))
+    if not unfinished.is_resumed and any(path.stem.startswith("03") for path in paths):
+        move_to_previous(checkpoints())  # an older run is not to be resumed
+    for path in paths:
+        if unfinished.has(path):
+            print(f"{path.name}: finished before the interruption")
+        elif run_one(path, profile, in_place=True):
+            unfinished.add(path)
+        else:
+            return False
+    unfinished.finish()
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Execute the notebooks headless.")
+    parser.add_argument("--in-place", action="store_true", help="rewrite the notebooks")
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # the terminal may lack a bar's characters
+    profile = prepare_environment(options.in_place)
     BUILD.mkdir(exist_ok=True)
     which = "[0-9][0-9]_*.ipynb" if options.in_place else "0[1-4]_*.ipynb"
-    paths = [p.resolve() for p in options.notebooks]
+    paths = [path.resolve() for path in options.notebooks]
     paths = paths or sorted((PROJECT / "notebooks").glob(which))
     if options.in_place:
-        unfinished = Unfinished(profile, paths)
-        os.environ[RESUME_VARIABLE] = str(int(unfinished.is_resumed))
-        if not unfinished.is_resumed and any(path.stem.startswith("03") for path in paths):
-            move_to_previous(profile_config().checkpoint_dir)  # an older run is not to be resumed
-    for path in paths:
-        if options.in_place and unfinished.has(path):
-            print(f"{path.name}: finished before the interruption")
-            continue
-        written = run_one(path, profile, options.in_place)
-        if written is None:
-            return 1
-        if options.in_place:
-            unfinished.add(path)
-        write_page(written)
-    if options.in_place:
-        unfinished.finish()
-    say_result([BUILD / f"{path.stem}.html" for path in paths])
-    return 0
+        done = run_in_place(paths, profile)
+    else:
+        done = all(run_one(path, profile, in_place=False) for path in paths)
+    if done:
+        say_result([path.stem for path in paths])
+    return 0 if done else 1
 
 
 if __name__ == "__main__":

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import torch
 
-from mnist_helpers import checkpoints
-from mnist_helpers.batches import make_loaders
-from mnist_helpers.checkpoints import digest, load_checkpoint
 from mnist_helpers.config import TrainConfig
-from mnist_helpers.runfolder import BEST_NAME, epoch_checkpoints
-from mnist_helpers.training import fit
+from mnist_helpers.training import checkpoint as checkpoint_module
+from mnist_helpers.training.checkpoint import digest, load_checkpoint
+from mnist_helpers.training.fit import fit
+from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints
 from tests.conftest import make_digits, make_linear
 
 MOMENTS = ("half written", "before the flush", "before the renaming", "after the renaming")
@@ -33,8 +32,8 @@ def train(folder, epochs, resume):
     config = TrainConfig(
         epochs=epochs, batch_size=50, lr=0.001, device="cpu", checkpoint_dir=folder
     )
-    loaders = make_loaders(make_digits(200), make_digits(50, seed=1), config)
-    fit(make_linear(), *loaders, config, resume_from=folder if resume else None)
+    sets = make_digits(200), make_digits(50, seed=1)
+    fit(make_linear(), *sets, config, resume_from=folder if resume else None)
 
 
 def die():
@@ -69,9 +68,9 @@ def die_in_a_write(moment, countdown):
         if is_due("after the renaming"):
             die()
 
-    checkpoints.torch.save = half_save
-    checkpoints.os.fsync = deadly_fsync
-    checkpoints.Path.replace = deadly_replace
+    checkpoint_module.torch.save = half_save
+    checkpoint_module.os.fsync = deadly_fsync
+    checkpoint_module.Path.replace = deadly_replace
 
 
 def run_once(folder, epochs, moment, dice):

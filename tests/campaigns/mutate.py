@@ -23,14 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mnist_helpers import download, files, mirrors
-from mnist_helpers.batches import make_loaders
-from mnist_helpers.checkpoints import digest, load_checkpoint
 from mnist_helpers.config import TrainConfig
-from mnist_helpers.data import load_mnist
+from mnist_helpers.data import download, idx, mirrors
+from mnist_helpers.data.digits import load_mnist
+from mnist_helpers.data.idx import DataFile, file_hash, raw_folder, write_idx
 from mnist_helpers.errors import CheckpointError, DataError
-from mnist_helpers.files import DataFile, file_hash, raw_folder, write_idx
-from mnist_helpers.training import fit
+from mnist_helpers.training.checkpoint import digest, load_checkpoint
+from mnist_helpers.training.fit import fit
 from tests.conftest import make_digits, make_linear
 
 MAX_SECONDS = 10.0  # for one mutation: more would be a hang
@@ -107,7 +106,7 @@ def spoil_data(root, dice):
 def try_data(count, folder):
     outcomes = {}
     root = folder / "data"
-    files.FILES = mirrors.FILES = download.FILES = make_data(root)
+    idx.FILES = mirrors.FILES = download.FILES = make_data(root)
     mirrors.MIRRORS = ()
     whole = {p: p.read_bytes() for p in raw_folder(root).iterdir()}
     expected = contents(root)
@@ -135,14 +134,6 @@ def try_data(count, folder):
 class Malicious:
     def __reduce__(self):
         return os.mkdir, ("executed",)
-
-
-def shared_lists(levels):
-    """Return a few lists that, looked at one by one, are 2**levels."""
-    value = ["x"]
-    for _ in range(levels):
-        value = [value, value]
-    return value
 
 
 def list_in_itself():
@@ -178,25 +169,19 @@ def spoil_values(checkpoint, dice):
         ),
         "history cut": lambda: checkpoint["history"].pop(),
         "history of nonsense": lambda: checkpoint.update(history=[{"epoch": 1}, nonsense]),
-        "shared lists": lambda: checkpoint.update(history=shared_lists(40)),
         "list in itself": lambda: checkpoint.update(history=list_in_itself()),
-        "vast tensor": lambda: weights.update({name: torch.zeros(1).expand(1 << 45)}),
-        "large tensor": lambda: weights.update({name: torch.zeros(1).expand(1 << 29)}),
         "sparse tensor": lambda: weights.update({name: torch.zeros(3).to_sparse()}),
         "meta tensor": lambda: weights.update({name: torch.zeros(3, device="meta")}),
         "random state out of range": lambda: checkpoint["random_states"].update(
             numpy=("MT19937", [0] * 624, 10**8, 0, 0.0)
         ),
         "epoch NaN": lambda: checkpoint["history"][0].update(epoch=float("nan")),
-        "other loaders": lambda: checkpoint["loaders"].update(train_size=7),
+        "other data": lambda: checkpoint["data"].update(train_size=7),
         "random states of nonsense": lambda: checkpoint["random_states"].update(torch=nonsense),
     }
     kind = dice.choice(list(actions))
     actions[kind]()
     return kind
-
-
-UNHASHABLE = ("shared lists", "list in itself", "vast tensor", "large tensor")
 
 
 def write_spoiled(path, whole, dice):
@@ -205,8 +190,8 @@ def write_spoiled(path, whole, dice):
         checkpoint = copy.deepcopy(load_checkpoint(whole))
         kind = spoil_values(checkpoint, dice)
         try:
-            fitting = "" if kind in UNHASHABLE else digest(checkpoint)
-        except (TypeError, RuntimeError, NotImplementedError):
+            fitting = digest(checkpoint)
+        except (TypeError, RuntimeError, NotImplementedError, RecursionError):
             fitting = ""
         torch.save({**checkpoint, "digest": fitting}, path)
         return kind
@@ -234,8 +219,8 @@ def try_checkpoints(count, folder):
     config = TrainConfig(
         epochs=2, batch_size=50, lr=0.001, device="cpu", checkpoint_dir=folder / "run"
     )
-    loaders = make_loaders(make_digits(100), make_digits(50, seed=1), config)
-    fit(make_linear(), *loaders, config)
+    sets = make_digits(100), make_digits(50, seed=1)
+    fit(make_linear(), *sets, config)
     whole = folder / "run" / "mnist_model_epoch_2.pth"
     expected = digest(load_checkpoint(whole))
     config = dataclasses.replace(config, checkpoint_dir=None)  # the folder is not in question
@@ -244,7 +229,7 @@ def try_checkpoints(count, folder):
         kind = write_spoiled(path, whole, random.Random(number))
         started = time.monotonic()
         try:
-            fit(make_linear(), *loaders, config, resume_from=path)
+            fit(make_linear(), *sets, config, resume_from=path)
             same = digest(load_checkpoint(path)) == expected
             outcome = "the same, to the bit" if same else "taken, though it differs"
         except CheckpointError as error:

@@ -1,0 +1,1 @@
+"""What a computer brings: hardware, several processes, a screen for progress bars."""

@@ -1,0 +1,1 @@
+"""Notebook 03: a step, an epoch, a checkpoint, a run."""
