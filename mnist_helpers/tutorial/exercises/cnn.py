@@ -6,7 +6,7 @@ from mnist_helpers.tutorial.exercises.verdicts import judge
 
 
 def check_parameters(answer: Any) -> None:
-    """How many parameters has a 5x5 convolution from 32 to 64 channels, with bias?"""
+    """How many parameters does a 5x5 convolution from 32 to 64 channels have, with bias?"""
     judge(
         answer,
         right=64 * 32 * 25 + 64,
@@ -14,7 +14,7 @@ def check_parameters(answer: Any) -> None:
         hints={
             64 * 32 * 25: "That is without the biases: one for each filter.",
             64 * 32 * 25 + 32: "There is one bias for each filter, not for each channel it sees.",
-            64 * 32 * 9 + 64: "That is a 3x3 window. How many weights has a 5x5 window?",
+            64 * 32 * 9 + 64: "That is a 3x3 window. How many weights does a 5x5 window have?",
             64 * 25 + 64: "Each filter looks at all 32 channels, not at one.",
             32 * 25 + 1: "That is a single filter. How many filters are there?",
             (64 + 32) * 25 + 64: "Every filter meets every channel: multiply, do not add.",

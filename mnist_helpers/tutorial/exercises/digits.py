@@ -6,7 +6,7 @@ from mnist_helpers.tutorial.exercises.verdicts import judge
 
 
 def check_file_size(answer: Any) -> None:
-    """How many bytes has an IDX file of 20,000 images of 28x28 pixels?"""
+    """How many bytes does an IDX file of 20,000 images of 28x28 pixels have?"""
     judge(
         answer,
         right=16 + 20_000 * 28 * 28,
