@@ -69,8 +69,7 @@ class History(list[EpochRecord]):
     @property
     def chosen_by(self) -> str:
         """What the best epoch is chosen by: "validation" or "test"."""
-        held_back = any(r.validation_accuracy is not None for r in self)
-        return "validation" if held_back else "test"
+        return "test" if all(r.validation_accuracy is None for r in self) else "validation"
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return the epochs as a list of dictionaries."""
@@ -81,9 +80,9 @@ class History(list[EpochRecord]):
         cls, rows: Iterable[dict[str, Any]], source: DataSource = DataSource.MNIST
     ) -> "History":
         """Build a history from what `to_records` returned or a file holds, or raise DataError."""
-        records = []
+        records, kinds = [], [set(FIELDS), set(REQUIRED)]
         for number, row in enumerate(rows, start=1):
-            if not isinstance(row, dict) or set(row) not in (set(FIELDS), set(REQUIRED)):
+            if not isinstance(row, dict) or set(row) not in kinds:
                 raise DataError(f"row {number} of a history must hold {', '.join(REQUIRED)}")
             try:
                 values = {name: float(value) for name, value in row.items()}
@@ -91,6 +90,7 @@ class History(list[EpochRecord]):
                     raise ValueError(f"epoch {row['epoch']}")
             except (TypeError, ValueError, OverflowError) as error:
                 raise DataError(f"row {number} of a history has a bad number: {error}") from error
+            kinds = [set(row)]  # validation in every row, or in none
             epoch = int(values.pop("epoch"))
             records.append(EpochRecord(epoch=epoch, **values))
         return cls(records, source)

@@ -159,7 +159,7 @@ def refused(sets, config, dataset, message):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (Stream(), "a Stream is not a map-style data set: give one with len"),
+        (Stream(), "a Stream is not a map-style data set: give the data set itself"),
         (Endless(), "a Endless is not a map-style data set"),
         (iter(make_digits(3)), "is not a map-style data set"),
         (Broken(make_digits(3)), r"can't be batched \(OSError: the disk was pulled out\)"),

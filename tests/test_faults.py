@@ -17,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -461,10 +462,19 @@ def test_wrong_images_and_labels_are_an_error_before_the_first_step(
     assert everything_in(config.checkpoint_dir) == before  # an older run stays where it is
 
 
-def test_a_wrong_label_anywhere_in_the_dataset_is_found(sets, config):
-    sets[0].labels[-1] = 10
+class WithLabels(list):
+    """Another's data set, which keeps its labels as it likes."""
+
+
+@pytest.mark.parametrize("keep", [None, torch.tensor, np.array, list])
+def test_a_wrong_label_anywhere_in_the_dataset_is_found(sets, config, keep):
+    train_set, test_set = sets
+    train_set.labels[-1] = 10
+    if keep is not None:
+        train_set = WithLabels(train_set)
+        train_set.labels = keep([label for _, label in train_set])
     with pytest.raises(InputError, match="training labels must be 0 to 9, got 0 to 10"):
-        fit(make_linear(), *sets, config)
+        fit(make_linear(), train_set, test_set, config)
 
 
 # --- surroundings

@@ -45,6 +45,10 @@ def test_half_a_validation_is_refused():
     for odd in ({"validation_loss": 0.1}, {"validation_accuracy": 0.9}):
         with pytest.raises(DataError, match="row 1 of a history must hold"):
             History.from_records([row | odd])
+    whole = row | {"validation_loss": 0.1, "validation_accuracy": 0.9}
+    for mixed in ([row, whole], [whole, row]):
+        with pytest.raises(DataError, match="row 2 of a history must hold"):
+            History.from_records(mixed)
     assert History.from_records([row | {"validation_loss": 0.1, "validation_accuracy": 0.9}])
 
 

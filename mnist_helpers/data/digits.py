@@ -110,8 +110,8 @@ def size_of(dataset: Dataset[Any]) -> int:
     is_stream = isinstance(dataset, IterableDataset)
     if is_stream or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InputError(
-            f"a {type(dataset).__name__} is not a map-style data set: give one with len() that "
-            "returns (image, label) for dataset[index], such as DigitDataset or torchvision's"
+            f"a {type(dataset).__name__} is not a map-style data set: give the data set itself, "
+            "with len() and (image, label) for dataset[index], such as DigitDataset"
         )
     return len(dataset)
 

@@ -44,8 +44,8 @@ class EpochSampler(Sampler[int]):
 class InMemory(Dataset[tuple[Tensor, Tensor]]):
     """Digits normalised once and held on a device, 188 MB for the 60,000 of MNIST.
 
-    A DataLoader gets them a batch at a time; otherwise each image is normalised when it is read.
-    Each of several processes gets its `share` of a batch; no image is dropped or doubled.
+    A DataLoader gets them a batch at a time. Each of several processes gets its `share` of a
+    batch; no image is dropped or doubled.
     """
 
     def __init__(self, digits: DigitDataset, device: torch.device) -> None:
@@ -60,7 +60,7 @@ class InMemory(Dataset[tuple[Tensor, Tensor]]):
         """Return this process's part of a batch; in testing it may be empty."""
         own = indices[distributed.rank() :: distributed.world_size()]
         self.share = len(own) / len(indices)
-        index = torch.tensor(own, dtype=torch.int64, device=self.labels.device)
+        index = torch.tensor(own).to(self.labels.device, torch.int64, non_blocking=True)
         return self.images[index], self.labels[index]
 
 
@@ -74,7 +74,7 @@ def make_loader(
     dataset
         Anything with a length that gives (image, label) by index.
     config
-        Gives batch size, seed and device; `in_memory` makes no difference to the batches.
+        Gives batch size, seed and device; `in_memory` only changes where the batches are.
     train
         Shuffle, in another order each epoch: call `loader.sampler.set_epoch(epoch)` before
         it. False keeps the order of the data set.
@@ -91,7 +91,8 @@ def make_loader(
     else:
         batch_size = CPU_TEST_BATCH_SIZE if settings.device.type == "cpu" else GPU_TEST_BATCH_SIZE
     if settings.recipe.in_memory and type(dataset) is DigitDataset:  # a subclass may do more
-        _check_shares(size, batch_size if train else 0)
+        if train:
+            _check_shares(size, batch_size)
         held = InMemory(dataset, settings.device)
         return DataLoader(held, batch_size, sampler=sampler, collate_fn=lambda batch: batch)
     if distributed.world_size() > 1:
@@ -103,8 +104,8 @@ def make_loader(
 
 def _check_shares(size: int, batch_size: int) -> None:
     """Refuse training batches of which a process would get nothing: all take every step."""
-    smallest = batch_size and (size % batch_size or batch_size)
-    if size and 0 < smallest < distributed.world_size():
+    smallest = size % batch_size or batch_size
+    if size and smallest < distributed.world_size():
         raise ConfigError(
             f"{size:,} images in batches of {batch_size} leave {smallest} for the smallest batch, "
             f"too few for {distributed.world_size()} processes; choose another batch size"
@@ -136,8 +137,11 @@ def check_loader(loader: DataLoader[Any], which: str) -> None:
             f"the {which} set gives labels of {labels.dtype} and shape {tuple(labels.shape)}; "
             f"cross-entropy takes int64 ({len(images)},)"
         )
-    shown = getattr(loader.dataset, "labels", None)
-    for known in (labels, shown if isinstance(shown, Tensor) else labels):
+    try:  # all labels, if the data set keeps them
+        shown = torch.as_tensor(getattr(loader.dataset, "labels", labels)).reshape(-1)
+    except (TypeError, ValueError, RuntimeError):  # it calls something else so
+        shown = labels
+    for known in (labels, shown):
         check_labels(known, f"the {which}")
 
 

@@ -95,12 +95,8 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """Read a checkpoint and prove that it is what `save_checkpoint` wrote.
 
     Nothing in it is executed (`weights_only=True`, with torch 2.10 or newer), and its digest
-    must match: otherwise a single flipped bit in the weights would load without a word.
-
-    Raises
-    ------
-    CheckpointError
-        The file is missing, damaged, or not a checkpoint of this package.
+    must match: otherwise a single flipped bit in the weights would load without a word. Raises
+    CheckpointError if the file is missing, damaged, or not a checkpoint of this package.
     """
     path = Path(path)
     loaded = _read(path, map_location)

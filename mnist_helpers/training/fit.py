@@ -50,9 +50,9 @@ def fit(
 
     Raises
     ------
-    InputError, TrainingError, CheckpointError
-        The data are not what the network takes; the loss is infinite or not a number; a
-        checkpoint cannot be read or written, or belongs to another recipe or other data.
+    ConfigError, InputError, TrainingError, CheckpointError
+        The recipe can't be run here; the data are not what the network takes; the loss is not
+        a number; a checkpoint can't be read or written, or belongs to another recipe or data.
     """
     run = Run(model, train_set, test_set, (config or TrainConfig()).resolved())
     try:
