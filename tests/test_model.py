@@ -5,6 +5,7 @@ from torch import nn
 from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.machine.hardware import place, seed_everything
 from mnist_helpers.model import MnistCNN
+from mnist_helpers.training.checkpoint import digest
 
 
 def textbook_forward(model, images):
@@ -96,3 +97,15 @@ def test_convolutions_work_with_channels_innermost():
 def test_the_pool_is_the_mean_of_each_map():
     maps = torch.arange(24.0).reshape(1, 2, 3, 4)
     assert MnistCNN().output_block[1:](maps).tolist() == [[5.5, 17.5]]
+
+
+def test_a_seed_draws_the_weights_in_an_order_that_stays():
+    seed_everything(1)
+    ours = MnistCNN()
+    seed_everything(1)
+    by_hand = MnistCNN("default")
+    layers = [module for module in by_hand.modules() if isinstance(module, nn.Conv2d)]
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.kaiming_normal_(layers[-1].weight, nonlinearity="linear")  # drawn once more
+    assert digest(ours.state_dict()) == digest(by_hand.state_dict())
