@@ -114,6 +114,7 @@ def test_a_recipe_is_the_start_and_options_change_it():
         parse("train", "--recipe", "slow")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
     real, calls = fit_module.train_one_epoch, []
 

@@ -30,6 +30,7 @@ def test_formulas_become_what_browsers_draw_themselves():
     assert notebook.cells[0].source == text  # and so is the notebook
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_page_asks_nobody_for_anything(path):
     notebook = nbformat.read(path, as_version=4)

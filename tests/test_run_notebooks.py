@@ -41,6 +41,7 @@ def run(runner, monkeypatch, *arguments):
     return runner.main()
 
 
+@pytest.mark.slow
 def test_what_cells_print_is_shown_as_it_comes_and_saved_as_its_last_line(
     runner, monkeypatch, capsys
 ):
@@ -65,6 +66,7 @@ def test_without_a_name_the_core_runs_and_in_place_all(runner, monkeypatch, caps
     assert "=== 07_c.ipynb" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_shown_and_the_rest_not_run(runner, monkeypatch, capsys):
     write(runner, "01_a.ipynb", "1 / 0")
     write(runner, "02_b.ipynb", "print('never')")

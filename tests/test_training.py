@@ -44,6 +44,7 @@ def textbook_loop(model, loader, epochs, config):
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_fit_and_a_textbook_loop_agree_to_the_last_bit_over_50_steps(
     monkeypatch, tmp_path, in_memory
