@@ -3,6 +3,8 @@
 import dataclasses
 import numbers
 import os
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -46,6 +48,26 @@ class DataSource(StrEnum):
         return words.get(self, "your own data")
 
 
+def as_path(words: str | os.PathLike[str]) -> Path:
+    """Return the path that somebody means: `~` is the home folder, `file://` and quotes go.
+
+    A shell does this, but not for a setting in Python, an environment variable or a Windows
+    prompt. (A folder that is really called `~` is `./~`.) Raises ConfigError if the words are no
+    path.
+    """
+    try:
+        text = os.fsdecode(words).strip()
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+            text = text[1:-1]
+        if text.lower().startswith("file://"):
+            text = urllib.request.url2pathname(urllib.parse.urlsplit(text).path)
+        if not text or "\0" in text:
+            raise ValueError("nothing can be called that")
+        return Path(os.path.expanduser(text))  # noqa: PTH111  # pathlib's takes "./~" for "~"
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{words!r} is not a path: {error}") from error
+
+
 class _Rule(NamedTuple):
     """What a setting accepts, how a message says so, and the type it is kept in."""
 
@@ -78,7 +100,9 @@ _UP_TO_1 = _number(float, "a number above 0 and up to 1", lambda value: 0 < valu
 _INSIDE = _number(float, "a number between 0 and 1", lambda value: 0 < value < 1)
 _PRECISION, _MEMORY_FORMAT = _choice("auto", *PRECISIONS), _choice("auto", *MEMORY_FORMATS)
 _SWITCH = _Rule(lambda value: isinstance(value, bool), "True or False", bool)
-_FOLDER = _Rule(lambda value: isinstance(value, str | os.PathLike) and str(value), "a path", Path)
+_FOLDER = _Rule(
+    lambda value: isinstance(value, str | os.PathLike) and str(value), "a path", as_path
+)
 _DEVICE = _Rule(lambda name: name == "auto" or named_device(name), "a device's name", str)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_helpers.config import TrainConfig
+from mnist_helpers.config import TrainConfig, as_path
 from mnist_helpers.errors import ConfigError
 from mnist_helpers.machine.hardware import pick_device, seed_everything
 
@@ -152,3 +152,28 @@ def test_a_seed_decides_all_three_generators():
     assert draws[0] == draws[1]
     seed_everything(6)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) != draws[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("~/mnist", Path.home() / "mnist"),
+        (Path("~/mnist"), Path.home() / "mnist"),
+        ("'my data'", Path("my data")),
+        ('"~/my data"', Path.home() / "my data"),
+        (Path("a/b").absolute().as_uri(), Path("a/b").absolute()),
+        ("file:///a%20b", Path("/a b")),
+        (" data ", Path("data")),
+        ("./~", Path("~")),
+        (b"data", Path("data")),
+    ],
+)
+def test_words_of_users_become_the_path_they_mean(words, meant):
+    assert as_path(words) == meant
+    assert isinstance(words, bytes) or TrainConfig(data_root=words).data_root == meant
+
+
+@pytest.mark.parametrize("words", ["", "  ", "a\0b", 5, None, "''"])
+def test_what_is_no_path_is_refused_by_name(words):
+    with pytest.raises(ConfigError, match="is not a path"):
+        as_path(words)
