@@ -3,13 +3,20 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Iterable
+import math
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
-from mnist_helpers.config import DataSource
+from mnist_helpers.config import DataSource, as_path
 from mnist_helpers.errors import DataError, InputError
+
+
+def training_text(loss: float, accuracy: float) -> str:
+    """Say how training is going, as a bar shows it."""
+    return f"loss {loss:.4f} train {accuracy:.2%}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,13 @@ class EpochRecord:
         """What the best epoch is chosen by: validation accuracy, or else test accuracy."""
         return self.test_accuracy if self.validation_accuracy is None else self.validation_accuracy
 
+    def outcome(self) -> str:
+        """Say what the epoch reached, as its bar says it at the end."""
+        test = f"test {self.test_accuracy:.2%}"
+        if self.validation_accuracy is None:
+            return f"{training_text(self.train_loss, self.train_accuracy)} {test}"
+        return f"train {self.train_accuracy:.2%} val {self.validation_accuracy:.2%} {test}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that were measured."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
@@ -42,7 +56,7 @@ REQUIRED = FIELDS[:-2]
 
 
 class History(list[EpochRecord]):
-    """The epochs of one run, in order: a list of `EpochRecord`.
+    """The epochs of one run, in order: a list of `EpochRecord`, and so is any slice of it.
 
     `source` says which digits were tested (a file doesn't keep it), `interrupted`
     whether somebody stopped the run before its last epoch.
@@ -55,6 +69,21 @@ class History(list[EpochRecord]):
         self.source = source
         self.interrupted = False
 
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> EpochRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> "History": ...
+    def __getitem__(self, place: Any) -> Any:
+        if not isinstance(place, slice):
+            return super().__getitem__(place)
+        part = History(super().__getitem__(place), self.source)
+        part.interrupted = self.interrupted
+        return part
+
+    def copy(self) -> "History":
+        """Return a copy, which is a history too."""
+        return self[:]
+
     def column(self, name: str) -> list[float]:
         """Return one field of every epoch, such as `"test_accuracy"`."""
         if name not in FIELDS:
@@ -63,8 +92,9 @@ class History(list[EpochRecord]):
 
     @property
     def best(self) -> EpochRecord | None:
-        """The first epoch with the highest score; None before the first."""
-        return max(self, key=lambda r: r.score, default=None)
+        """The first epoch with the highest score; None if no epoch has a number for one."""
+        scored = (record for record in self if math.isfinite(record.score))
+        return max(scored, key=lambda r: r.score, default=None)
 
     @property
     def chosen_by(self) -> str:
@@ -77,12 +107,14 @@ class History(list[EpochRecord]):
 
     @classmethod
     def from_records(
-        cls, rows: Iterable[dict[str, Any]], source: DataSource = DataSource.MNIST
+        cls, rows: Iterable[Mapping[str, Any]], source: DataSource = DataSource.MNIST
     ) -> "History":
         """Build a history from what `to_records` returned or a file holds, or raise DataError."""
         records, kinds = [], [set(FIELDS), set(REQUIRED)]
+        if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable):
+            raise DataError(f"a history is a list of records, one per epoch, got {rows!r:.40}")
         for number, row in enumerate(rows, start=1):
-            if not isinstance(row, dict) or set(row) not in kinds:
+            if not isinstance(row, Mapping) or set(row) not in kinds:
                 raise DataError(f"row {number} of a history must hold {', '.join(REQUIRED)}")
             try:
                 values = {name: float(value) for name, value in row.items()}
@@ -95,29 +127,39 @@ class History(list[EpochRecord]):
             records.append(EpochRecord(epoch=epoch, **values))
         return cls(records, source)
 
-    def save(self, path: str | Path) -> Path:
-        """Write to a `.csv` or a `.json` file (a list of records); return its path."""
-        path = _with_known_ending(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".json":
-            path.write_text(json.dumps(self.to_records(), indent=1) + "\n", encoding="utf-8")
-        else:
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to a `.csv` or a `.json` file (a list of records); return its path.
+
+        Raises DataError if it can't be written.
+        """
+        path, rows = _with_known_ending(path), self.to_records()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix.lower() == ".json":
+                path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+                return path
             with path.open("w", newline="", encoding="utf-8") as file:
-                rows = self.to_records()
                 writer = csv.DictWriter(file, rows[0] if rows else REQUIRED, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
+        except OSError as error:
+            raise DataError(f"{path} cannot be written: {error.strerror}") from error
         return path
 
     @classmethod
-    def load(cls, path: str | Path, source: DataSource = DataSource.MNIST) -> "History":
-        """Read what `save` wrote; raises DataError if the file holds no history."""
+    def load(cls, path: str | os.PathLike[str], source: DataSource = DataSource.MNIST) -> "History":
+        """Read what `save` wrote, also if a spreadsheet has saved it again as CSV.
+
+        Raises DataError if the file can't be read or holds no history.
+        """
         path = _with_known_ending(path)
         try:
-            text = path.read_text(encoding="utf-8")
-            rows = json.loads(text) if path.suffix == ".json" else csv.DictReader(text.splitlines())
-            return cls.from_records(rows, source)
-        except (OSError, ValueError, TypeError, RecursionError, csv.Error, DataError) as error:
+            text = path.read_text(encoding="utf-8-sig")  # Excel puts a mark in front
+            is_json = path.suffix.lower() == ".json"
+            return cls.from_records(json.loads(text) if is_json else _csv_rows(text), source)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError, csv.Error, DataError) as error:
             raise DataError(f"{path} cannot be read as a history: {error}") from error
 
     def table(self) -> list[list[str]]:
@@ -143,8 +185,20 @@ class History(list[EpochRecord]):
         return "\n".join(heading + lines)
 
 
-def _with_known_ending(path: str | Path) -> Path:
-    path = Path(path)
-    if path.suffix not in (".csv", ".json"):
+def _csv_rows(text: str) -> list[dict[str, Any]]:
+    lines = text.splitlines()
+    heading = lines[0] if lines else ""
+    if ";" in heading:  # where Excel writes 0,01 for 0.01
+        lines = [line.replace(",", ".").replace(";", ",") for line in lines]
+    reader = csv.DictReader(lines)
+    if not set(REQUIRED) <= set(reader.fieldnames or ()):
+        got = f"it starts with {heading!r:.40}" if text.strip() else "it is empty"
+        raise DataError(f"{got}, not with the heading {','.join(REQUIRED)}")
+    return list(reader)
+
+
+def _with_known_ending(path: str | os.PathLike[str]) -> Path:
+    path = as_path(path)
+    if path.suffix.lower() not in (".csv", ".json"):
         raise InputError(f"a history is a .csv or a .json file, got {str(path)!r}")
     return path

@@ -6,33 +6,43 @@ http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf). The network has never seen 
 prepared in any other way, and misreads one.
 """
 
+import math
+import os
 import stat
+import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 
+from mnist_helpers.config import as_path
 from mnist_helpers.data.digits import normalise
-from mnist_helpers.errors import InputError
+from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.machine.hardware import device_of
 from mnist_helpers.model import IMAGE_SIZE, evaluation_mode
 
+PICTURE = (str, os.PathLike, Image.Image)  # what `prepare` takes
 # Only formats that are plain pictures: EPS, for one, is a program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 40_000_000  # a 40-megapixel photograph; more is refused before it is unpacked
+MAX_PIXELS = 64_000_000  # phones take 50 megapixels; more is refused before it is unpacked
+ENOUGH_PIXELS = 1_000_000  # larger pictures are reduced before NumPy, but never below this
+BATCH_SIZE = 250  # pictures that go through the network at once
 BOX_SIZE = 20  # the longer side of a digit, in MNIST's pixels
 MIN_CONTRAST = 16  # of 255: less is the noise of an empty sheet
 INK_THRESHOLD = 0.1  # of the darkest ink: fainter marks do not widen the digit's box
 CENTRE = IMAGE_SIZE // 2  # where MNIST's digits have their centre of mass, by measurement
-
-# A damaged picture makes Pillow's readers raise nearly anything.
-DAMAGE = (OSError, SyntaxError, EOFError, IndexError, OverflowError, ValueError, TypeError)
+WHITE = 255, 1023, 4095, 65535  # with 8, 10, 12 and 16 bits; a 16-bit PNG may hold any of them
+TURNS: dict[Any, Image.Transpose] = {  # how each EXIF orientation is brought upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,78 +58,110 @@ class Prediction:
         return self.probabilities[self.digit]
 
 
-def predict(model: nn.Module, images: Sequence[Any]) -> list[Prediction]:
+def predict(model: nn.Module, images: Any) -> list[Prediction]:
     """Return which digit is in each picture, in the same order.
 
-    Paths and `PIL.Image`s go through `prepare`; arrays and tensors (28, 28) of dtype uint8
-    are taken as they are, light ink on a dark ground.
+    `images` are pictures, or a single one. Paths and `PIL.Image`s go through `prepare`; arrays
+    and tensors (28, 28) of dtype uint8 are taken as they are, light ink on a dark ground. Raises
+    InputError for a picture that can't be used, and if the network's answers are not numbers.
     """
-    if not len(images):
-        return []
-    pictures = torch.stack([_as_tensor(image) for image in images])
+    if isinstance(images, PICTURE) or getattr(images, "ndim", None) == 2:
+        images = [images]
+    if not isinstance(images, Iterable):
+        raise InputError(f"predict takes pictures, got {type(images).__name__}")
+    pictures = [_as_tensor(image) for image in images]
+    answers: list[Prediction] = []
     with torch.no_grad(), evaluation_mode(model):
-        logits = model(normalise(pictures).unsqueeze(1).to(device_of(model)))
-    rows = logits.softmax(dim=1).tolist()
-    return [Prediction(int(np.argmax(row)), tuple(row)) for row in rows]
+        for start in range(0, len(pictures), BATCH_SIZE):
+            batch = torch.stack(pictures[start : start + BATCH_SIZE])
+            logits = model(normalise(batch).unsqueeze(1).to(device_of(model)))
+            if not logits.isfinite().all():
+                raise InputError(
+                    "the network's answers are not numbers: its weights are NaN, infinite or far "
+                    "too large; load another checkpoint, or train with a lower learning rate"
+                )
+            rows = logits.softmax(dim=1).tolist()
+            answers += [Prediction(int(np.argmax(row)), tuple(row)) for row in rows]
+    return answers
 
 
 def _as_tensor(image: Any) -> torch.Tensor:
-    if isinstance(image, str | Path | Image.Image):
+    if isinstance(image, PICTURE):
         return torch.from_numpy(prepare(image))
-    array = np.asarray(image)
-    if array.shape != (IMAGE_SIZE, IMAGE_SIZE) or array.dtype != np.uint8:
+    try:  # a copy, since PyTorch can't take an array that was flipped
+        array = image if isinstance(image, torch.Tensor) else torch.from_numpy(np.array(image))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a {type(image).__name__} is not a picture: {error}") from error
+    if array.shape != (IMAGE_SIZE, IMAGE_SIZE) or array.dtype != torch.uint8:
         raise InputError(
-            f"an array must be uint8 of shape (28, 28), got {array.dtype} {array.shape}; "
+            f"an array must be uint8 of shape (28, 28), got {array.dtype} {tuple(array.shape)}; "
             "for a picture of another size give its path or a PIL.Image"
         )
-    return torch.tensor(array)
+    return array.cpu()
 
 
-def prepare(image: str | Path | Image.Image) -> np.ndarray:
+def prepare(image: str | os.PathLike[str] | Image.Image) -> np.ndarray:
     """Bring a picture of one digit to MNIST's form: (28, 28) uint8, 0 ground, 255 full ink.
 
     `image` is a file (one of `FORMATS`) of at most `MAX_PIXELS`, or a `PIL.Image`, in dark ink
     on light or light on dark. A transparent one goes on a ground that shows it. Raises
-    InputError if there is no such file, or if it is not a picture, too large, or empty.
+    InputError if it can't be read, or if it is not a picture, too large, or empty.
     """
-    if isinstance(image, Image.Image):
-        try:
-            return _to_mnist(_to_grey(ImageOps.exif_transpose(image)), "the picture")
-        except InputError:
-            raise
-        except DAMAGE as error:
-            raise InputError(f"the picture cannot be used: {error}") from error
-    return _to_mnist(_read(Path(image)), str(image))
+    if not isinstance(image, PICTURE):
+        raise InputError(f"prepare takes a path or a PIL.Image, got {type(image).__name__}")
+    name = "the picture" if isinstance(image, Image.Image) else str(image)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd EXIF, and of a size that is refused anyway
+            grey = _to_grey(image) if isinstance(image, Image.Image) else _read(as_path(image))
+        return _to_mnist(grey, name)
+    except InputError:
+        raise
+    except Exception as error:  # an odd picture makes Pillow's readers raise anything
+        raise InputError(f"{name} {_fault(error, isinstance(image, Image.Image))}") from error
+
+
+def _fault(error: Exception, in_memory: bool) -> str:
+    """Say what is wrong with a picture; only what was read can be damaged."""
+    if isinstance(error, FileNotFoundError):
+        return "does not exist"
+    if isinstance(error, UnidentifiedImageError):
+        return f"is none of {', '.join(FORMATS)}"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"has more than {MAX_PIXELS:,} pixels; make it smaller"
+    if isinstance(error, MemoryError):
+        return "cannot be read: there is not enough memory"
+    if isinstance(error, OSError) and error.errno:  # the system's; a reader's has no number
+        return f"cannot be read: {error.strerror}"
+    if in_memory or isinstance(error, ConfigError | UnicodeEncodeError):
+        return f"cannot be read: {error}"
+    return f"cannot be read; it is damaged ({error})"
 
 
 def _read(path: Path) -> np.ndarray:
     """Read a file into grey levels (H, W) from 0 to 255."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe could wait forever
-            raise InputError(f"{path} is not a file; name a picture")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError
-                return _to_grey(ImageOps.exif_transpose(image))
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has more than {MAX_PIXELS:,} pixels; make it smaller") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is none of {', '.join(FORMATS)}") from error
-    except DAMAGE as error:
-        raise InputError(f"{path} cannot be read; it is damaged ({error})") from error
+    if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe could wait forever
+        raise InputError(f"{path} is not a file; name a picture")
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        factor = _factor(image)  # a JPEG need not even be unpacked at full size
+        image.draft(None, (image.width // factor, image.height // factor))
+        return _to_grey(image)
 
 
 def _to_grey(image: Image.Image) -> np.ndarray:
-    """Return grey levels (H, W) from 0 to 255 as floats."""
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits or more
+    """Return grey levels (H, W) from 0 to 255 as floats, upright and not needlessly large."""
+    image.load()  # before EXIF is looked for, since a damaged picture must not pass for a sound one
+    turn, image = _turn(image), _reduced(image)
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits
         levels = np.asarray(image, dtype=np.float64)
-        return levels * (255 / 65535) if levels.max(initial=0) > 255 else levels
+        white = next((white for white in WHITE if levels.max(initial=0) <= white), WHITE[-1])
+        if image.mode == "F" and levels.max(initial=0) <= 1:
+            white = 1
+        return levels * (255 / white)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         grey = np.asarray(rgba.convert("L"), dtype=np.float64)
@@ -130,9 +172,50 @@ def _to_grey(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("L"), dtype=np.float64)
 
 
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return how a picture is brought upright."""
+    try:
+        orientation = _orientation(image.info["exif"]) if "exif" in image.info else None
+        # Pillow finds what stands elsewhere, but gives up at the first odd tag.
+        return TURNS.get(orientation or image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # cameras write odd things there, and the picture is sound
+        return None
+
+
+def _orientation(exif: bytes) -> int | None:
+    """Return the orientation that EXIF gives, without a look at any other tag."""
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = "<" if tiff.startswith(b"II") else ">"
+    (start,) = struct.unpack_from(f"{order}L", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, start)
+    for place in range(start + 2, start + 2 + 12 * count, 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHLH", tiff, place)
+        if (tag, kind) == (ExifTags.Base.Orientation, 3):  # 3: a short number
+            return int(value)
+    return None
+
+
+def _factor(image: Image.Image) -> int:
+    """Return by how much both sides of a picture can be reduced."""
+    return max(1, math.isqrt(image.width * image.height // ENOUGH_PIXELS))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    factor = _factor(image)
+    if factor == 1:
+        return image
+    if image.mode.startswith("I"):
+        image = image.convert("I")
+    elif image.mode in ("1", "P", "PA"):  # colours by number have no mean
+        image = image.convert("RGBA" if image.has_transparency_data else "L")
+    return image.reduce(factor)
+
+
 def _to_mnist(grey: np.ndarray, name: str) -> np.ndarray:
     """Find the ink in grey levels (H, W), scale it to the box and centre it."""
-    if grey.size == 0 or not grey.max() - grey.min() >= MIN_CONTRAST:  # so that NaN is refused
+    if not np.isfinite(grey).all():
+        raise InputError(f"{name} has values that are NaN or infinite")
+    if grey.size == 0 or grey.max() - grey.min() < MIN_CONTRAST:
         raise InputError(f"{name} is empty: one colour from edge to edge")
     # What the rim shows is the ground; ink is whatever differs from it the other way.
     ground = np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]))

@@ -1,4 +1,6 @@
+import copy
 import json
+import math
 
 import pytest
 
@@ -57,6 +59,20 @@ def test_the_best_is_the_first_of_the_highest(history):
     assert History().best is None
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_what_is_no_number_is_never_the_best(odd):
+    assert History([record(1, odd), record(2, 0.5), record(3, odd)]).best.epoch == 2
+    assert History([record(1, odd)]).best is None
+
+
+def test_a_part_of_a_history_is_one_that_knows_its_source(history):
+    history.source, history.interrupted = DataSource.SAMPLE, True
+    for part in (history[:2], history[1:], history.copy(), copy.copy(history)):
+        assert type(part) is History and part.best.epoch == 2
+        assert part.source == DataSource.SAMPLE and part.interrupted
+    assert history[:2].column("epoch") == [1, 2] and history[-1] == history[2] == record(3, 0.95)
+
+
 def test_it_is_a_sequence(history):
     assert len(history) == 3 and history[-1].epoch == 3
     assert [r.epoch for r in history] == history.column("epoch") == [1, 2, 3]
@@ -80,6 +96,13 @@ def test_another_ending_is_refused(history, tmp_path):
     [
         ("h.csv", "epoch,lr\n1,0.01\n"),
         ("h.csv", ",".join(MEASURED) + "\n1,x,1,1,1,1,1,1\n"),
+        ("h.csv", ",".join(MEASURED) + "\n1,1,1\n"),
+        ("h.csv", "1,0.01,1,1,1,1,1,1\n"),
+        ("h.csv", ""),
+        ("h.csv", " \n\n"),
+        ("h.json", ""),
+        ("h.json", "{}"),
+        ("h.json", '"history"'),
         ("h.json", '{"epoch": 1}'),
         ("h.json", "[1, 2]"),
         ("h.json", "[{"),
@@ -90,6 +113,61 @@ def test_what_is_no_history_is_named(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=f"{name} cannot be read as a history"):
         History.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("h.csv", "", r"it is empty, not with the heading epoch,lr,"),
+        (
+            "h.csv",
+            "1,0.01,1,1,1,1,1,1\n",
+            r"it starts with '1,0\.01,.*, not with the heading epoch",
+        ),
+        ("h.json", "{}", r"a history is a list of records, one per epoch, got {}"),
+    ],
+)
+def test_the_message_says_what_was_found_instead(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        History.load(tmp_path / name)
+
+
+def excel(text, local):
+    """Return a CSV as Excel saves it, in a language that writes 0,01 for 0.01 or in English."""
+    if local:
+        text = text.replace(",", ";").replace(".", ",")
+    return b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_what_excel_saves_is_read(history, tmp_path, local):
+    path = history.save(tmp_path / "h.CSV")
+    path.write_bytes(excel(path.read_text(), local))
+    assert History.load(path) == history
+
+
+def test_a_history_of_no_epochs_comes_back(tmp_path):
+    for name in ("h.csv", "h.json"):
+        assert History.load(History().save(tmp_path / name)) == History()
+
+
+def test_a_file_that_cannot_be_read_or_written_is_named(history, tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match=r"folder\.csv cannot be read: Is a directory"):
+        History.load(tmp_path / "folder.csv")
+    with pytest.raises(DataError, match=r"folder\.csv cannot be written: Is a directory"):
+        history.save(tmp_path / "folder.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"h\.json cannot be written"):
+        history.save(tmp_path / "file" / "h.json")
+
+
+def test_a_path_may_be_given_as_people_write_it(history, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert history.save("~/h.csv") == tmp_path / "h.csv"
+    assert History.load('"~/h.csv"') == history
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,5 +1,10 @@
+import errno
 import os
+import random
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -8,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mnist_helpers import pictures as module
 from mnist_helpers.data.digits import load_mnist, normalise
 from mnist_helpers.errors import InputError
 from mnist_helpers.model import MnistCNN
@@ -65,6 +71,8 @@ VARIANTS = {
     "16 bit": lambda i, p: save(
         Image.fromarray(np.asarray(i).astype(np.uint16) * 257), p / "x.png"
     ),
+    "10 bit": lambda i, p: save(Image.fromarray(np.asarray(i).astype(np.uint16) * 4), p / "x.png"),
+    "12 bit": lambda i, p: save(Image.fromarray(np.asarray(i).astype(np.uint16) * 16), p / "x.png"),
     "1 bit": lambda i, p: save(i.convert("1", dither=Image.Dither.NONE), p / "x.png"),
     "palette": lambda i, p: save(i.convert("P"), p / "x.png"),
     "colour": lambda i, p: save(
@@ -79,6 +87,18 @@ VARIANTS = {
     ),
     "small": lambda i, p: save(i.resize((70, 40), Image.Resampling.BOX), p / "x.png"),
     "huge": lambda i, p: save(i.resize((3500, 2000)), p / "x.png"),
+    "huge 1 bit": lambda i, p: save(
+        i.resize((3500, 2000)).convert("1", dither=Image.Dither.NONE), p / "x.png"
+    ),
+    "huge 10 bit": lambda i, p: save(
+        Image.fromarray(np.asarray(i.resize((3500, 2000))).astype(np.uint16) * 4), p / "x.png"
+    ),
+    "huge palette": lambda i, p: save(i.resize((3500, 2000)).convert("P"), p / "x.png"),
+    "huge on transparent": lambda i, p: save(rgba(i.resize((3500, 2000)), 0), p / "x.png"),
+    "huge with a transparent colour": lambda i, p: save(
+        i.resize((3500, 2000)), p / "x.png", transparency=255
+    ),
+    "huge jpeg": lambda i, p: save(i.resize((3500, 2000)).convert("RGB"), p / "x.jpg"),
 }  # fmt: skip
 
 
@@ -108,6 +128,57 @@ def test_a_camera_held_in_any_way_is_understood(seven, digits, tmp_path, orienta
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "x.jpg", exif=exif, quality=90)
+    assert likeness(prepare(tmp_path / "x.jpg"), digits[3]) > 0.9
+
+
+def exif(*entries, extra=b"", after=b"\0" * 4):
+    """Return EXIF that says "held sideways" (6), with further tags (tag, type, count, value)."""
+    tags = sorted([(0x0112, 3, 1, b"\x06\0\0\0"), *entries])
+    body = b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + body + after + extra
+
+
+def odd_tags():
+    """Draw tags of every type with counts, offsets and values that make no sense."""
+    draw = random.Random(1)
+    tags = (0x0100, 0x010F, 0x011A, 0x02BC, 0x8769, 0x8825, 0x83BB, 0xA005, 0xFFFF)
+    counts = (0, 1, 2, 3, 1000, 2**31, 2**32 - 1)
+    for number in range(100):
+        entry = (draw.choice(tags), number % 14, draw.choice(counts), draw.randbytes(4))
+        yield exif(entry, extra=draw.randbytes(40), after=draw.randbytes(4))
+
+
+# Each of these ended a `predict` of many pictures: with struct.error, AttributeError, TypeError.
+ODD_EXIF = [
+    exif((0x0100, 2, 1, b"\0\1\0\0")),
+    exif((0x010F, 5, 1, b"\x1a\0\0\0"), extra=b"A" * 20),
+    exif((0x02BC, 10, 1, b"\x1a\0\0\0"), extra=b"\xff" * 20),
+    exif((0x83BB, 11, 1, b"\0\0\x80\x3f")),
+    exif((0x8769, 4, 1, b"\x08\0\0\0"), after=b"\x08\0\0\0"),  # points at itself
+    *odd_tags(),
+]
+
+
+def test_odd_exif_spoils_no_picture_and_the_orientation_is_still_read(seven, digits, tmp_path):
+    path = tmp_path / "x.jpg"
+    for odd in ODD_EXIF:
+        seven.transpose(Image.Transpose.ROTATE_90).save(path, exif=odd, quality=90)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert likeness(prepare(path), digits[3]) > 0.9, odd
+
+
+@pytest.mark.parametrize("end", [4, 8, 12, 16, 20, 24])
+def test_exif_cut_short_leaves_a_picture_as_it_is(seven, digits, tmp_path, end):
+    seven.save(tmp_path / "x.jpg", exif=exif()[:end], quality=90)
+    assert likeness(prepare(tmp_path / "x.jpg"), digits[3]) > 0.9
+
+
+@pytest.mark.parametrize(("kind", "value"), [(3, 0), (3, 9), (2, 6), (5, 6), (12, 6), (3, 65535)])
+def test_an_odd_orientation_leaves_a_picture_as_it_is(seven, digits, tmp_path, kind, value):
+    odd = exif().replace(b"\x12\x01\x03\0", b"\x12\x01" + struct.pack("<H", kind))
+    odd = odd.replace(b"\x06\0\0\0", struct.pack("<I", value))
+    seven.save(tmp_path / "x.jpg", exif=odd, quality=90)
     assert likeness(prepare(tmp_path / "x.jpg"), digits[3]) > 0.9
 
 
@@ -143,7 +214,7 @@ def png_header(width, height):
         ("text.png", b"not a picture", "text.png is none of PNG, JPEG, WEBP, BMP, GIF"),
         ("nothing.png", b"", "nothing.png is none of"),
         ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "eps is none"),
-        ("bomb.png", png_header(10_000, 5_000), f"more than {MAX_PIXELS:,} pixels; make it"),
+        ("bomb.png", png_header(10_000, 8_000), f"more than {MAX_PIXELS:,} pixels; make it"),
         ("bomb2.png", png_header(60_000, 60_000), f"more than {MAX_PIXELS:,} pixels"),
         ("hollow.png", png_header(30, 30), "hollow.png cannot be read; it is damaged"),
     ],
@@ -154,11 +225,75 @@ def test_what_is_no_picture_is_named(tmp_path, name, content, message):
         prepare(tmp_path / name)
 
 
-def test_a_picture_cut_short_is_named(seven, tmp_path):
-    path = save(seven, tmp_path / "x.jpg")
+@pytest.mark.parametrize("name", ["x.jpg", "x.png"])
+def test_a_picture_cut_short_is_named(seven, tmp_path, name):
+    path = save(seven, tmp_path / name)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"x\.jpg cannot be read; it is damaged"):
+    with pytest.raises(InputError, match=rf"{name} cannot be read; it is damaged"):
         prepare(path)
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "cannot be read: Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), "cannot be read: Input/output error"),
+        (OSError(errno.EMFILE, "Too many open files"), "cannot be read: Too many open files"),
+        (MemoryError(), "cannot be read: there is not enough memory"),
+        (OSError("image file is truncated"), "cannot be read; it is damaged"),
+        (struct.error("unpack"), "cannot be read; it is damaged"),
+        (AttributeError("no such thing"), "cannot be read; it is damaged"),
+        (RecursionError("too deep"), "cannot be read; it is damaged"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["open", "load"])
+def test_only_what_was_read_is_called_damaged(seven, tmp_path, monkeypatch, cause, message, stage):
+    def fails(*_, **__):
+        raise cause
+
+    path = save(seven, tmp_path / "x.jpg")
+    target = (module.Image, "open") if stage == "open" else (module.Image.Image, "convert")
+    monkeypatch.setattr(*target, fails)
+    with pytest.raises(InputError, match=rf"x\.jpg {message}"):
+        prepare(path)
+
+
+def test_a_path_may_be_given_as_people_write_it(seven, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    expected = prepare(save(seven, tmp_path / "x.png"))
+    for words in ("~/x.png", f'"{tmp_path / "x.png"}"', (tmp_path / "x.png").as_uri()):
+        assert np.array_equal(prepare(words), expected)
+    for odd in ("x\0.png", "", "\ud800.png", str(tmp_path / "x.png" / "y.png"), "n" * 300):
+        with pytest.raises(InputError, match=r"cannot be read: "):
+            prepare(odd)
+    for odd in (None, 3, np.zeros((9, 9))):
+        with pytest.raises(InputError, match=r"prepare takes a path or a PIL\.Image, got "):
+            prepare(odd)
+
+
+# The child has read nothing yet when its memory is limited; 40 megapixels took 1.7 GB more.
+MEMORY = """
+import resource, sys
+from PIL import Image
+from mnist_helpers.pictures import prepare
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+prepare(sys.argv[1])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in Linux's unit")
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "name", "most"), [("RGBA", "x.png", 500), ("RGB", "x.jpg", 150)])
+def test_a_large_photograph_takes_little_memory(tmp_path, mode, name, most):
+    photo = Image.new(mode, (8160, 6120), "white")
+    photo.paste("black", (3000, 1000, 3400, 5000))
+    path = save(photo, tmp_path / name, compress_level=1)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < most  # MB
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
@@ -168,6 +303,23 @@ def test_an_empty_picture_is_named(tmp_path, level):
         prepare(path)
     with pytest.raises(InputError, match="the picture is empty"):
         prepare(Image.new("RGBA", (5, 5)))
+
+
+def test_an_image_of_floats_counts_from_0_to_1_or_to_255(seven):
+    levels = np.asarray(seven, dtype=np.float32)
+    expected = prepare(seven)
+    for floats in (levels, levels / 255):
+        assert abs(prepare(Image.fromarray(floats)).astype(int) - expected).max() <= 1
+    levels[5, 5] = np.nan
+    with pytest.raises(InputError, match="the picture has values that are NaN or infinite"):
+        prepare(Image.fromarray(levels))
+
+
+def test_an_image_that_was_closed_is_not_called_damaged(seven, tmp_path):
+    image = Image.open(save(seven, tmp_path / "x.png"))
+    image.close()
+    with pytest.raises(InputError, match="the picture cannot be read: "):
+        prepare(image)
 
 
 def test_missing_files_folders_and_pipes_are_named(tmp_path):
@@ -202,6 +354,31 @@ def test_predict_gives_digit_and_probabilities_for_each_picture(seven, digits, t
     assert torch.equal(model.seen[2], normalise(torch.tensor(digits[0])).unsqueeze(0))
     assert model.training
     assert predict(model, []) == []
+    assert predict(model, iter(pictures)) == answers
+    for place, one in enumerate([str(pictures[0]), *pictures]):  # a single picture
+        assert predict(model, one) == [answers[max(0, place - 1)]]
+    assert predict(model, [digits[0][::-1]])  # PyTorch can't take its negative stride
+
+
+def test_pictures_go_through_the_network_in_batches(digits, monkeypatch):
+    expected, sizes = predict(CountsInk(), digits[:5]), []
+
+    class Counts(CountsInk):
+        def forward(self, images):
+            sizes.append(len(images))
+            return super().forward(images)
+
+    monkeypatch.setattr(module, "BATCH_SIZE", 2)
+    assert predict(Counts(), digits[:5]) == expected
+    assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e38])
+def test_a_network_whose_answers_are_no_numbers_is_named(digits, weight):
+    model = MnistCNN()
+    nn.init.constant_(model.input_block[0].weight, weight)
+    with pytest.raises(InputError, match=r"answers are not numbers.*load another checkpoint"):
+        predict(model, digits[:2])
 
 
 def test_predict_is_what_the_network_says(digits):
@@ -215,5 +392,11 @@ def test_predict_is_what_the_network_says(digits):
 
 @pytest.mark.parametrize("array", [np.zeros((28, 28)), np.zeros((27, 28), np.uint8), [1, 2]])
 def test_predict_refuses_other_arrays(array):
-    with pytest.raises(InputError, match=r"an array must be uint8 of shape \(28, 28\), got"):
+    with pytest.raises(InputError, match=r"an array must be .*uint8 of shape \(28, 28\), got"):
         predict(MnistCNN(), [array])
+
+
+@pytest.mark.parametrize("images", [None, 7, [None], [{}], [[[1], [1, 2]]], b"x.png", ["gone.png"]])
+def test_predict_names_what_is_no_picture(images):
+    with pytest.raises(InputError, match=r"picture|gone\.png does not exist"):
+        predict(MnistCNN(), images)

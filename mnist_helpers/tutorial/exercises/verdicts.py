@@ -3,6 +3,7 @@
 import math
 import numbers
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from mnist_helpers.machine.progress import announce
@@ -29,17 +30,33 @@ def judge(answer: Any, right: float, why: str, hints: Mapping[float, str], other
     if answer is ...:
         announce("Not answered yet.")
         return
-    if not isinstance(answer, numbers.Number) or isinstance(answer, bool | complex):
-        announce(f"The answer is a number; yours is {type(answer).__name__}.")
-        return
-    if _same(answer, right):
+    try:
+        number = _number(answer)
+    except Exception:  # an answer may be any object, and its methods may raise anything
+        number = None
+    if number is None:
+        kind = type.__dict__["__name__"].__get__(type(answer))  # which no class can override
+        announce(f"The answer is a number; yours is {kind}.")
+    elif _same(number, right):
         announce(f"Right. {why}")
-        return
-    hint = next((text for wrong, text in hints.items() if _same(answer, wrong)), otherwise)
-    announce(f"Not yet. {hint}")
+    else:
+        hint = next((text for wrong, text in hints.items() if _same(number, wrong)), otherwise)
+        announce(f"Not yet. {hint}")
 
 
-def _same(answer: Any, expected: float) -> bool:
+def _number(answer: Any) -> float | None:
+    """Return a number of any type as a float; None for what is no real number."""
+    if getattr(answer, "ndim", None) == 0:  # NumPy's and PyTorch's, an array of no dimension too
+        answer = answer.item()
+    if isinstance(answer, bool) or not isinstance(answer, numbers.Real | Decimal):
+        return None
+    try:
+        return float(answer)
+    except OverflowError:
+        return math.inf
+
+
+def _same(answer: float, expected: float) -> bool:
     if isinstance(expected, int):
-        return bool(answer == expected)
+        return answer == expected
     return math.isclose(answer, expected, rel_tol=CLOSE)
