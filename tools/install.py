@@ -12,6 +12,7 @@ rest is missing.
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,13 @@ EXTRAS = ("notebooks", "dev")
 NEEDED_PYTHON = (3, 11)
 # On Linux PyPI's torch comes with CUDA: 5.8 GB installed and 3 GB of downloads.
 NEEDED_GB = 10 if sys.platform == "linux" and not os.environ.get("TORCH_INDEX") else 3
+
+# Of pip's settings in the environment, those that say how to fetch packages. Others can send
+# them elsewhere than into .venv (PIP_USER, PIP_TARGET) or end pip (PIP_REQUIRE_HASHES).
+PIP_KEEPS = re.compile(
+    "PIP_(CACHE_DIR|(CLIENT_)?CERT|CONFIG_FILE|(DEFAULT_)?TIMEOUT|(EXTRA_)?INDEX_URL|FIND_LINKS"
+    "|KEYRING_PROVIDER|NO_CACHE_DIR|NO_INDEX|PROXY|(RESUME_)?RETRIES|TRUSTED_HOST|USE_.*)"
+)
 
 
 def main() -> int:
@@ -97,16 +105,22 @@ def install(extra: str) -> int:
             print("Cannot install: making .venv failed; the message above says why.")
             return 1
     for step in pip_steps(extra):
-        if subprocess.run(step).returncode != 0:
-            print("pip failed; the message above says why. Nothing is lost: run this again.")
+        if subprocess.run(step, env=pip_environment()).returncode != 0:
+            print("pip failed; the message above says why. Once that is mended, run this again.")
             return 1
+    question = "import importlib.metadata as found; found.version('mnist-helpers')"
+    if subprocess.run([str(PYTHON), "-I", "-c", question], stderr=subprocess.DEVNULL).returncode:
+        print("pip put the packages elsewhere than into .venv: its configuration says so.")
+        print("See {} -m pip config list, and mend the file it names.".format(PYTHON))
+        return 1
     (VENV / ("installed-" + extra)).write_text(fingerprint(extra))
     return 0
 
 
 def pip_steps(extra: str) -> "list[list[str]]":
     """Return the commands that install the package with one of its extras."""
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # -I: packages that PYTHONPATH names are not in .venv, though pip would count them as there.
+    pip = [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if os.environ.get("CONSTRAINTS") == "none":
         pip += ["--upgrade", "--upgrade-strategy", "eager"]
     else:
@@ -118,12 +132,23 @@ def pip_steps(extra: str) -> "list[list[str]]":
     return steps
 
 
+def pip_environment() -> "dict[str, str]":
+    """Return the environment for pip, without settings that .venv can't do with."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith("PIP_") or PIP_KEEPS.fullmatch(name.upper())
+    }
+    kept["PIP_USER"] = "0"  # a configuration file may say otherwise
+    return kept
+
+
 def has_pip() -> bool:
     """Tell whether .venv is complete and was made by the Python that runs this."""
     if not PYTHON.exists():
         return False
     question = "import pip, sys; print(sys.version)"
-    answer = subprocess.run([str(PYTHON), "-c", question], stdout=subprocess.PIPE)
+    answer = subprocess.run([str(PYTHON), "-I", "-c", question], stdout=subprocess.PIPE)
     return answer.returncode == 0 and answer.stdout.decode().strip() == sys.version
 
 
