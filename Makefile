@@ -6,6 +6,8 @@ SCRIPTS = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN = .venv/$(SCRIPTS)
 LOWEST = build/lowest/$(SCRIPTS)/python
 
+# In a notebook, plots go into the page, whatever backend the shell is set to.
+unexport MPLBACKEND
 .DEFAULT_GOAL := help
 .PHONY: help run lab fix quick test test-faults test-lowest bench notebooks lock clean
 .PHONY: install-notebooks install-dev

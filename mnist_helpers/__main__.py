@@ -1,6 +1,29 @@
-"""`python -m mnist_helpers` runs the command line."""
+"""The command `mnist-helpers`, also as `python -m mnist_helpers`: it can be stopped at once."""
 
-from mnist_helpers.cli import run
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+
+def start() -> NoReturn:
+    """Run the command line; Ctrl-C and SIGTERM are heard while PyTorch is still being loaded."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as for a job in the background
+            signal.signal(number, _end)
+    try:
+        from mnist_helpers.cli import run
+    except (ImportError, MemoryError) as error:
+        sys.exit(f"mnist-helpers: cannot be loaded ({error}); is there enough memory?")
+    run()
+
+
+def _end(*_: Any) -> NoReturn:
+    """Leave at once, whatever library is being loaded: nothing has begun that could be lost."""
+    if os.environ.get("RANK", "0") == "0":  # of several processes only the first speaks
+        os.write(2, b"mnist-helpers: stopped\n")
+    os._exit(130)
+
 
 if __name__ == "__main__":
-    run()
+    start()

@@ -23,16 +23,17 @@ from mnist_helpers.data.idx import raw_folder
 from mnist_helpers.data.loaders import make_loader
 from mnist_helpers.history import History
 from mnist_helpers.machine import distributed
-from mnist_helpers.machine.hardware import pick_device, place, seed_everything
+from mnist_helpers.machine.hardware import pick_device, place, seed_everything, stoppable
+from mnist_helpers.machine.progress import announce
 from mnist_helpers.model import MnistCNN
 from mnist_helpers.pictures import predict, prepare
 from mnist_helpers.summary import describe
-from mnist_helpers.training.checkpoint import load_checkpoint, load_weights
+from mnist_helpers.training.checkpoint import take_weights
 from mnist_helpers.training.fit import fit
 from mnist_helpers.training.folder import BEST_NAME
 from mnist_helpers.training.step import evaluate
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, distributed.STOPPED, 141
 
 
 def run() -> NoReturn:
@@ -46,6 +47,8 @@ def run() -> NoReturn:
         if distributed.launched() == 1:
             raise
         traceback.print_exc()
+    for number in (signal.SIGINT, signal.SIGTERM):  # all is done and said
+        signal.signal(number, signal.SIG_IGN)
     distributed.leave(code)
 
 
@@ -55,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     1 means that something is wrong with data, files, the loss or another process, and a message
     on stderr says what; 130, that Ctrl-C or SIGTERM ended it; 141, that nobody reads its output.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, or never there
+            setattr(sys, name, io.StringIO())
     for stream in (sys.stdout, sys.stderr):  # a file's name may not fit the terminal's letters
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -62,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = options.build_parser().parse_args(words)
     given.words = words
     try:
-        code = COMMANDS[given.command](given)
-        sys.stdout.flush()  # here, where a closed pipe can still be noticed
-        return code
+        with stoppable():
+            code = COMMANDS[given.command](given)
+            sys.stdout.flush()  # here, where a closed pipe can still be noticed
+            return code
     except BrokenPipeError:  # the reader of our output (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -101,50 +108,52 @@ def _download(given: argparse.Namespace) -> int:
 def _train(given: argparse.Namespace) -> int:
     config = options.config_of(given)
     options.check_outputs(given)
-    with distributed.joined(pick_device(config.device)) as device, _sigterm_as_ctrl_c():
-        config = dataclasses.replace(config, device=str(device))
-        with distributed.rank_zero_first():  # it downloads, and the others find the files
-            train_set, test_set = _load(given, config)
-        seed_everything(config.seed)
-        resume_from = config.checkpoint_dir if given.resume else None
-        history = fit(MnistCNN(), train_set, test_set, config, resume_from=resume_from)
-    if len(history) and distributed.is_rank_zero():
-        _report(history, config, given)
-    if not history.interrupted:
-        return DONE
+    if given.plot is not None:
+        with _matplotlib_cache():
+            from mnist_helpers.plots import check_plots  # slow to load
+
+            check_plots()
+    history = None
+    try:
+        with distributed.joined(pick_device(config.device)) as device:
+            config = dataclasses.replace(config, device=str(device))
+            with distributed.rank_zero_first():  # it downloads, and the others find the files
+                train_set, test_set = _load(given, config)
+            seed_everything(config.seed)
+            resume_from = config.checkpoint_dir if given.resume else None
+            history = fit(MnistCNN(), train_set, test_set, config, resume_from=resume_from)
+        if len(history) and distributed.is_rank_zero():
+            _report(history, config, given)
+    except KeyboardInterrupt:  # before the first epoch or after the last one
+        if distributed.is_rank_zero():
+            print("mnist-helpers: stopped", file=sys.stderr)
+        if history is None and not given.resume:
+            return INTERRUPTED
+    else:
+        if not history.interrupted:
+            return DONE
     if distributed.is_rank_zero():
         print(f"To go on: {options.command_to_go_on(given.words, distributed.launched())}")
     return INTERRUPTED
 
 
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """End training as cleanly when a system shuts down as when a person stops it."""
-    try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not in the main thread, whose owner handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _report(history: History, config: TrainConfig, given: argparse.Namespace) -> None:
     last, best = history[-1], history.best
-    print(history)
-    print(f"Test accuracy after epoch {last.epoch}, the last: {last.test_accuracy:.2%}")
+    announce(str(history))
+    announce(f"Test accuracy after epoch {last.epoch}, the last: {last.test_accuracy:.2%}")
     if best is not None and config.checkpoint_dir is not None:
         path, chosen_by = config.checkpoint_dir / BEST_NAME, history.chosen_by
-        print(f"{path}: epoch {best.epoch}, the best by {chosen_by} accuracy, {best.score:.2%}")
+        gone = "" if path.exists() else "; but the file has been deleted"
+        announce(
+            f"{path}: epoch {best.epoch}, the best by {chosen_by} accuracy, {best.score:.2%}{gone}"
+        )
     if given.history is not None:
-        print(f"Epochs written to {history.save(given.history)}")
+        announce(f"Epochs written to {history.save(given.history)}")
     if given.plot is not None:
         with _matplotlib_cache():
             from mnist_helpers.plots import save_history_plot  # slow to load
 
-            print(f"Curves drawn to {save_history_plot(history, given.plot)}")
+            announce(f"Curves drawn to {save_history_plot(history, given.plot)}")
 
 
 @contextlib.contextmanager
@@ -164,27 +173,25 @@ def _matplotlib_cache() -> Iterator[None]:
 def _evaluate(given: argparse.Namespace) -> int:
     config = options.config_of(given)
     settings = config.resolved()
-    model, checkpoint = _load_network(given)
+    model = MnistCNN()
+    origin = take_weights(model, given.checkpoint)
     _, test_set = _load(given, config)
     place(model, settings.device, settings.memory_format)
     metrics = evaluate(model, make_loader(test_set, settings, train=False))
     data = "" if test_set.source == DataSource.MNIST else f" ({test_set.source.words})"
     print(
-        f"{given.checkpoint}, epoch {checkpoint['epoch']}: test accuracy "
+        f"{given.checkpoint}, {origin}: test accuracy "
         f"{metrics.accuracy:.2%}, test loss {metrics.loss:.4f}, {len(test_set)} images{data}"
     )
     return DONE
 
 
-def _load_network(given: argparse.Namespace) -> tuple[MnistCNN, dict[str, Any]]:
-    model, checkpoint = MnistCNN(), load_checkpoint(given.checkpoint)
-    load_weights(model, checkpoint, given.checkpoint)
-    return model, checkpoint
-
-
 def _predict(given: argparse.Namespace) -> int:
     options.check_save(given)
-    model, _ = _load_network(given)
+    model = MnistCNN()
+    origin = take_weights(model, given.checkpoint)
+    if not origin.startswith("epoch"):
+        print(f"mnist-helpers: {given.checkpoint}: {origin}", file=sys.stderr)
     answers: list[dict[str, Any]] = []
     for path in given.images:
         try:

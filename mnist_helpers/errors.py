@@ -21,6 +21,10 @@ class CheckpointError(MnistHelpersError):
     """A checkpoint is missing, damaged, or belongs to another run."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint was read, and isn't whole or isn't what was written."""
+
+
 class TrainingError(MnistHelpersError):
     """Training went wrong: the loss is no longer a number, for instance."""
 

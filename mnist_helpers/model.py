@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from mnist_helpers.errors import ConfigError, InputError
@@ -27,6 +28,23 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def try_network(model: nn.Module, device: torch.device) -> None:
+    """Raise InputError unless a model on that device gives ten logits for each image."""
+    if not all(weight.isfinite().all() for weight in model.parameters()):
+        raise InputError("the network holds weights that are not numbers; make a new one")
+    images = torch.zeros(2, 1, IMAGE_SIZE, IMAGE_SIZE, device=device)
+    try:
+        with torch.no_grad(), evaluation_mode(model):
+            logits = model(images)
+        got = f"gives {tuple(logits.shape)}"
+    except InputError:
+        raise
+    except Exception as error:  # the network may be anybody's code, and raise anything
+        raise InputError(f"the network can't take images (N, 1, 28, 28): {error}") from error
+    if logits.shape != (len(images), CLASSES):
+        raise InputError(f"the network has to give logits (N, 10) for N images; for 2 it {got}")
 
 
 class MnistCNN(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from mnist_helpers.config import RECIPES, TrainConfig
+from mnist_helpers.config import RECIPES, TrainConfig, as_path
 from mnist_helpers.errors import ConfigError
 from mnist_helpers.machine import distributed
 from mnist_helpers.training.folder import BEST_NAME
@@ -26,6 +26,11 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def path(words: str) -> Path:
+    """Read a path; argparse calls by this function's name what is none."""
+    return as_path(words)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the options of `train` are the fields of `TrainConfig`."""
     parser = _Parser("mnist-helpers", description="A first CNN on MNIST.")
@@ -35,13 +40,13 @@ def build_parser() -> argparse.ArgumentParser:
     train = _command(commands, "train", "train the network: the whole recipe")
     _add_train_options(train)
     test = _command(commands, "evaluate", "measure a checkpoint on the test set")
-    test.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pth file")
+    test.add_argument("checkpoint", type=path, metavar="CHECKPOINT", help="a .pth file")
     _add_fields(test, EVALUATE_FIELDS)
     guess = _command(commands, "predict", "say which digit is in a picture")
-    guess.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a picture file")
+    guess.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="a picture file")
     default, text = Path("model_checkpoints") / BEST_NAME, "the network (default %(default)s)"
-    guess.add_argument("--checkpoint", type=Path, default=default, help=text)
-    guess.add_argument("--save", type=Path, metavar="FILE.png", help="write what the network saw")
+    guess.add_argument("--checkpoint", type=path, default=default, help=text)
+    guess.add_argument("--save", type=path, metavar="FILE.png", help="write what the network saw")
     guess.add_argument("--json", action="store_true", help="print JSON, for machines")
     _command(commands, "describe", "show the network layer by layer")
     for command in (download, train, test):
@@ -72,8 +77,8 @@ def _add_train_options(train: argparse.ArgumentParser) -> None:
     _add_fields(train, TRAIN_FIELDS)
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     text = "write the epochs to FILE.csv or FILE.json"
-    train.add_argument("--history", type=Path, metavar="FILE", help=text)
-    train.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves to FILE.png")
+    train.add_argument("--history", type=path, metavar="FILE", help=text)
+    train.add_argument("--plot", type=path, metavar="FILE", help="draw the curves to FILE.png")
 
 
 def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
@@ -88,7 +93,7 @@ def _add_fields(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
         words = {int: "N", float: "X", Path: "FOLDER", str: "NAME"}
         how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
         if kind is not bool:
-            how = {"type": kind, "metavar": words[kind]}
+            how = {"type": path if kind is Path else kind, "metavar": words[kind]}
         default = "" if field.default is None else f" (default {field.default})"
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
@@ -107,21 +112,22 @@ def config_of(options: argparse.Namespace) -> TrainConfig:
 def check_outputs(options: argparse.Namespace) -> None:
     """Refuse, before an hour of training, an output file that couldn't be written after it."""
     wanted = ("--history", options.history, (".csv", ".json")), ("--plot", options.plot, (".png",))
-    for option, path, endings in wanted:
-        if path is None:
+    for option, file, endings in wanted:
+        if file is None:
             continue
-        if path.suffix not in endings:
-            raise ConfigError(f"{option} writes {' or '.join(endings)}, got {str(path)!r}")
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ConfigError(f"{path} cannot be written; name a file in a folder you can write to")
+        if file.suffix.lower() not in endings:
+            raise ConfigError(f"{option} writes {' or '.join(endings)}, got {str(file)!r}")
+        place = next(p for p in (file.absolute(), *file.absolute().parents) if p.exists())
+        is_wrong = file.is_dir() or (place != file.absolute() and not place.is_dir())
+        if is_wrong or not os.access(place, os.W_OK):
+            raise ConfigError(f"{file} cannot be written; name a file in a folder you can write to")
 
 
 def check_save(options: argparse.Namespace) -> None:
     """Raise ConfigError for a `--save` of `predict` that isn't one new picture."""
     if options.save is None:
         return
-    if len(options.images) > 1 or options.save.suffix != ".png":
+    if len(options.images) > 1 or options.save.suffix.lower() != ".png":
         raise ConfigError("--save writes one picture to a .png file; name one image")
     source = options.images[0]
     if options.save.exists() and source.exists() and options.save.samefile(source):

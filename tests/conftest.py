@@ -16,7 +16,7 @@ from mnist_helpers.machine.hardware import seed_everything
 def _leave_no_trace(tmp_path, monkeypatch):
     """Run each test in a folder of its own, without the caller's settings."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MNIST_MIRROR", "MNIST_PROFILE", "MNIST_BUILD_DIR", "MNIST_RESUME"):
+    for name in ("MNIST_MIRROR", "MNIST_PROFILE", "MNIST_BUILD_DIR", "MNIST_RESUME", "MNIST_HOME"):
         monkeypatch.delenv(name, raising=False)
 
 

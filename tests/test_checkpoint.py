@@ -1,17 +1,26 @@
 import errno
+import math
 import os
 import pickle
 import random
+import struct
+import traceback
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
-from mnist_helpers.errors import CheckpointError
+from mnist_helpers.data import idx
+from mnist_helpers.data.idx import digest
+from mnist_helpers.errors import CheckpointError, ConfigError, DamagedError
 from mnist_helpers.machine.hardware import random_states, restore_random_states
-from mnist_helpers.training import checkpoint as checkpoint_module
-from mnist_helpers.training.checkpoint import digest, load_checkpoint, save_checkpoint
+from mnist_helpers.training.checkpoint import load_checkpoint, save_checkpoint, take_weights
 from mnist_helpers.training.folder import epoch_checkpoints, move_to_previous
+from tests.conftest import make_linear
 
 
 def example(epoch=1):
@@ -54,17 +63,164 @@ def test_one_flipped_bit_in_the_weights_is_found(tmp_path):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"half", b"PK\x03\x04 half a zip"])
-def test_other_files_are_named(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"half", b"PK\x03\x04 half a zip", bytes(2000)])
+def test_what_was_read_and_is_not_whole_is_damaged(tmp_path, content):
     (tmp_path / "c.pth").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"c\.pth"):
+    with pytest.raises(DamagedError, match=r"c\.pth is damaged"):
         load_checkpoint(tmp_path / "c.pth")
+
+
+def legacy(path):
+    torch.save(example(), path, _use_new_zipfile_serialization=False)
+
+
+def as_torchscript(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+
+
+OTHER_KINDS = {
+    "a Git LFS pointer": lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"),
+    "a safetensors file": lambda p: p.write_bytes(struct.pack("<Q", 30) + b'{"weight":{}}'),
+    "a picture": lambda p: Image.new("L", (9, 9)).save(p, "PNG"),
+    "is a folder": lambda p: p.mkdir(),
+    "is not a file": lambda p: os.mkfifo(p),
+    "not a checkpoint of mnist_helpers: it lacks digest": legacy,
+    "it lacks epoch": lambda p: torch.save(make_linear().state_dict(), p),
+    "a whole model; it was not executed": lambda p: torch.save(make_linear(), p),
+    "no file that torch.save wrote": as_torchscript,
+}
+
+
+@pytest.mark.parametrize("words", OTHER_KINDS)
+def test_a_file_of_another_kind_is_named_as_what_it_is(tmp_path, words):
+    OTHER_KINDS[words](tmp_path / "c.pth")
+    for read in (load_checkpoint, lambda path: take_weights(make_linear(), path)):
+        if read is load_checkpoint or "lacks" not in words:
+            with pytest.raises(CheckpointError, match=words) as caught:
+                read(tmp_path / "c.pth")
+            told = "".join(traceback.format_exception(caught.value))
+            assert "weights_only=False" not in told and "weights_only`" not in told
+
+
+@pytest.fixture
+def unreadable(tmp_path, monkeypatch):
+    """Return a function that makes reading one file fail, as a drive or a system may."""
+    path, real = save_checkpoint(tmp_path / "c.pth", example()), Path.read_bytes
+
+    def fail_with(error):
+        def read(self):
+            if self == path:
+                raise error
+            return real(self)
+
+        monkeypatch.setattr(Path, "read_bytes", read)
+        return path
+
+    return fail_with
+
+
+CAUSES = {
+    "Permission denied": PermissionError(errno.EACCES, "Permission denied"),
+    "Input/output error": OSError(errno.EIO, "Input/output error"),
+    "Too many open files": OSError(errno.EMFILE, "Too many open files"),
+    "not enough memory": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_cannot_be_read_is_not_called_damaged(unreadable, cause):
+    path = unreadable(CAUSES[cause])
+    with pytest.raises(CheckpointError, match=rf"c\.pth cannot be read: {cause}") as caught:
+        load_checkpoint(path)
+    assert not isinstance(caught.value, DamagedError)
+
+
+def test_a_device_that_this_machine_lacks_is_named(tmp_path):
+    path = save_checkpoint(tmp_path / "c.pth", example())
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="'cuda' is not on this machine"):
+            load_checkpoint(path, map_location="cuda")
+    assert load_checkpoint(path, map_location=torch.device("cpu"))["epoch"] == 1
+
+
+# --- weights of other programs
+
+
+def textbook(state):
+    return {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {}, "loss": 0.1}
+
+
+FOREIGN = {
+    "a state dict": lambda state: state,
+    "the textbook loop's": textbook,
+    "DataParallel's": lambda state: {f"module.{name}": w for name, w in state.items()},
+    "compiled": lambda state: {"model": {f"_orig_mod.{name}": w for name, w in state.items()}},
+    "both": lambda state: {f"_orig_mod.module.{name}": w for name, w in state.items()},
+    "averaged": lambda state: (
+        torch.optim.swa_utils.AveragedModel(make_linear()).state_dict()
+        | {f"module.{name}": w for name, w in state.items()}
+    ),
+    "float64": lambda state: {"state_dict": {name: w.double() for name, w in state.items()}},
+    "other names": lambda state: {"fc.weight": state["1.weight"], "fc.bias": state["1.bias"]},
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_of_other_programs_are_taken_where_they_fit(tmp_path, kind, zipped):
+    state = {name: torch.rand_like(w) for name, w in make_linear().state_dict().items()}
+    path = tmp_path / "foreign.pth"
+    torch.save(FOREIGN[kind](state), path, _use_new_zipfile_serialization=zipped)
+    model = make_linear()
+    said = take_weights(model, path)
+    assert digest(model.state_dict()) == digest(state)
+    assert said.startswith("weights of another program")
+    assert ("names differ" in said) == (kind == "other names")
+    with pytest.raises(CheckpointError, match="No run can go on from it"):
+        load_checkpoint(path)
+
+
+def test_our_own_checkpoint_says_its_epoch(tmp_path):
+    model = make_linear()
+    own = example(7) | {"model_state_dict": {n: w + 1 for n, w in model.state_dict().items()}}
+    assert take_weights(model, save_checkpoint(tmp_path / "c.pth", own)) == "epoch 7"
+    assert digest(model.state_dict()) == digest(own["model_state_dict"])
+    torch.save(own | {"digest": "0"}, tmp_path / "c.pth")
+    with pytest.raises(DamagedError):
+        take_weights(model, tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (
+            nn.Linear(3, 3).state_dict(),
+            r"weight is float32 \(3, 3\) in the file, missing in the mod",
+        ),
+        ({"1.weight": torch.zeros(10, 784)}, r"1\.bias is missing in the file, float32 \(10,\)"),
+        ({"1.weight": torch.zeros(9, 784), "1.bias": torch.zeros(9)}, r"1\.weight is .*\(9, 784\)"),
+        ({"1.weight": torch.full((10, 784), math.nan), "1.bias": torch.zeros(10)}, "not numbers"),
+        ({"loss": 0.5}, "has no state_dict"),
+        ([torch.zeros(10, 784)], "has no state_dict"),
+        ({"1.weight": torch.zeros(10, 784).to_sparse(), "1.bias": torch.zeros(10)}, "foreign"),
+        ({"1.weight": torch.zeros(10, 784, device="meta"), "1.bias": torch.zeros(10)}, "foreign"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_layers_and_shapes(tmp_path, state, words):
+    torch.save(state, tmp_path / "foreign.pth")
+    model = make_linear()
+    before = digest(model.state_dict())
+    with pytest.raises(CheckpointError, match=words):
+        take_weights(model, tmp_path / "foreign.pth")
+    assert digest(model.state_dict()) == before
 
 
 def test_half_a_checkpoint_is_refused(tmp_path):
     path = save_checkpoint(tmp_path / "c.pth", example())
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(CheckpointError, match=r"c\.pth cannot be read; it is damaged"):
+    with pytest.raises(DamagedError, match=r"c\.pth is damaged"):
         load_checkpoint(path)
 
 
@@ -111,7 +267,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module.os, "fsync", full)
+    monkeypatch.setattr(idx.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"c\.pth cannot be written .*No space.*make room"):
         save_checkpoint(path, example(2))
     assert path.read_bytes() == before
@@ -127,7 +283,8 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
 def test_the_digest_sees_every_difference_and_nothing_else():
     base = {"a": torch.arange(12.0).reshape(1, 3, 2, 2), "b": [1, 2.5, "x", None, True]}
     layout = {**base, "a": base["a"].to(memory_format=torch.channels_last)}
-    assert digest(base) == digest(layout)
+    turned_round = {"b": base["b"], "a": base["a"]}
+    assert digest(base) == digest(layout) == digest(turned_round)
     others = [
         {**base, "a": base["a"].double()},
         {**base, "a": base["a"].reshape(3, 1, 2, 2)},
@@ -136,6 +293,7 @@ def test_the_digest_sees_every_difference_and_nothing_else():
         {**base, "b": [1, 2.5, "x", None]},
         {**base, "b": [1.0, 2.5, "x", None, True]},
         {**base, "b": [[1, 2.5], "x", None, True]},
+        {**base, "b": tuple(base["b"])},
         {"a": base["a"], "c": base["b"]},
         {**base, "b": [1, 2.5000000000000004, "x", None, True]},
     ]

@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from mnist_helpers.config import DataSource
-from mnist_helpers.data.digits import DigitDataset
-from mnist_helpers.data.loaders import make_loader
-from mnist_helpers.errors import CheckpointError, InputError
+from mnist_helpers.data.digits import DigitDataset, hold_back, shown_labels, stratified
+from mnist_helpers.data.loaders import EpochSampler, make_loader
+from mnist_helpers.errors import CheckpointError, ConfigError, InputError
 from mnist_helpers.machine.hardware import random_states, seed_everything
 from mnist_helpers.model import MnistCNN
 from mnist_helpers.training import fit as fit_module
@@ -120,10 +120,90 @@ def test_a_wrong_label_is_found_among_digits_held_back_too(sets, config):
         fit(make_linear(), items, sets[1], dataclasses.replace(config, validation=10))
 
 
+def test_a_wrong_label_later_on_is_named_with_its_batch(sets, config):
+    config = dataclasses.replace(config, checkpoint_dir=None)
+    good, last = list(sets[0]), list(EpochSampler(70, config.seed))[-1]
+    wrong = [(image, 12 if place == last else label) for place, (image, label) in enumerate(good)]
+    with pytest.raises(InputError, match=r"batch 5: the training labels must be .*, got \d to 12"):
+        fit(make_linear(), wrong, sets[1], config)
+    with pytest.raises(InputError, match="batch 2: the test labels must be 0 to 9, got 0 to 12"):
+        fit(make_linear(), good, good * 4 + wrong, config)  # in batches of 250
+
+
 def test_digits_to_test_on_of_another_source_are_refused(sets, config):
     fit(make_linear(), *sets, dataclasses.replace(config, epochs=1))
     with pytest.raises(CheckpointError, match="test_source: 'mnist' then, 'other' now"):
         fit(make_linear(), sets[0], list(sets[1]), config, resume_from=config.checkpoint_dir)
+
+
+class Unread(Plain):
+    """A data set whose items are costly to read; it shows their labels."""
+
+    def __getitem__(self, index):
+        raise AssertionError("an item was read")
+
+
+def unread(name, values):
+    dataset = Unread(make_digits(40))
+    setattr(dataset, name, values)
+    return dataset
+
+
+@pytest.mark.parametrize("name", ["labels", "targets"])
+@pytest.mark.parametrize("keep", [torch.tensor, np.array, list])
+def test_labels_that_are_shown_are_held_back_by_without_reading_an_item(name, keep):
+    labels = [number % 10 for number in range(40)]
+    dataset = unread(name, keep(labels))
+    rest, held = hold_back(dataset, 10, seed=1)
+    assert held.indices == stratified(np.array(labels), 10, 1).tolist() and len(rest) == 30
+    assert sorted(shown_labels(held)) == list(range(10))
+    dataset = unread(name, keep([*labels[:-1], 12]))
+    with pytest.raises(InputError, match="the training labels must be 0 to 9, got 0 to 12"):
+        hold_back(dataset, 10, seed=1)
+
+
+@pytest.mark.parametrize(
+    "odd", ["words", "too few", "one-hot", "fractions", "changed by a transform"]
+)
+def test_what_is_shown_but_is_no_label_of_an_item_is_not_believed(odd):
+    dataset = Plain(make_digits(20))
+    dataset.targets = {
+        "words": ["a"] * 20, "too few": [3] * 19, "one-hot": np.eye(20, dtype=int),
+        "fractions": [0.5] * 20, "changed by a transform": [3] * 20,
+    }[odd]  # fmt: skip
+    dataset.target_transform = len if odd == "changed by a transform" else None
+    assert shown_labels(dataset) is None
+    assert len(hold_back(dataset, 10, seed=1)[1]) == 10
+
+
+@pytest.mark.parametrize("limit", [-5, 0, 1.5, "3", True, math.nan, np.int64(-1), None])
+def test_a_part_of_no_sensible_size_is_refused(limit):
+    digits = make_digits(20)
+    with pytest.raises(ConfigError, match=r"a limit is a whole number of at least 1, got "):
+        stratified(digits.labels.numpy(), limit, 1)
+    if limit is not None:
+        with pytest.raises(ConfigError, match="a limit is"):
+            digits.part(limit, 1)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", None])
+def test_an_odd_seed_is_refused(seed):
+    with pytest.raises(ConfigError, match="a seed is a whole number from 0 on, got"):
+        make_digits(20).part(10, seed)
+    with pytest.raises(ConfigError, match="a seed is"):
+        iter(EpochSampler(20, seed))
+
+
+def test_numpys_numbers_and_arrays_are_taken():
+    digits = make_digits(20)
+    expected = digits.part(10, 1).labels.tolist()
+    assert digits.part(np.int64(10), np.int64(1)).labels.tolist() == expected
+    own = DigitDataset(digits.images.numpy(), digits.labels.numpy().astype(np.uint8))
+    assert own.part(10, 1).labels.tolist() == expected
+    assert digits.labels[stratified(digits.labels, 10, 1)].tolist() == expected
+    assert torch.equal(own.at([3, 4]).images, digits.images[3:5])
+    with pytest.raises(InputError, match="images and labels must be tensors or arrays: "):
+        DigitDataset(digits.images, None)
 
 
 class Stream(IterableDataset):

@@ -86,6 +86,24 @@ def test_limits_are_applied_to_each_set(sample_root):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("train_limit", 0), ("test_limit", -5), ("train_limit", 1.5), ("test_limit", "all"),
+     ("seed", -1), ("seed", None), ("seed", 2**32)],
+)  # fmt: skip
+def test_a_limit_or_seed_that_makes_no_sense_is_named(name, value, sample_root):
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number"):
+        load_mnist(sample_root.parent, **{name: value})
+
+
+def test_numpys_numbers_are_limits_and_seeds_as_well(sample_root):
+    numbers = {"train_limit": np.int64(100), "test_limit": np.uint8(20), "seed": np.int64(3)}
+    ours = load_mnist(sample_root.parent, train_limit=100, test_limit=20, seed=3)
+    theirs = load_mnist(sample_root.parent, **numbers)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one.images, other.images)
+
+
+@pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
         (torch.zeros(2, 28, 28), torch.zeros(2), "uint8 of shape"),

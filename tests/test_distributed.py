@@ -112,9 +112,12 @@ def environment_with(*folders):
 
 # PyTorch's threads may need an interpreter that is being taken down: that aborts a process.
 # And the first of the processes is the last to start, so that it speaks after the second.
+# The second one works in a folder of its own, if there is one.
 AT_START = """
 import atexit, os, time
 if "RANK" in os.environ:
+    if os.environ["RANK"] == "1" and os.path.isdir("second"):
+        os.chdir("second")
     print("started", flush=True)
     atexit.register(print, "taken down")
     time.sleep(3 if os.environ["RANK"] == "0" else 0)
@@ -125,6 +128,8 @@ WITH_TRACEBACK = (*NO_NUMBER, "--debug")
 NO_OPTION = ("--epochs", "many")
 NO_EPOCHS = ("--epochs", "0")
 TOO_MANY = ("--train-limit", "70000")
+NO_FOLDER = ("--checkpoint-dir", "file")
+MET_BY_ONE = ("--checkpoint-dir", "c", "--resume")
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +141,15 @@ def ends(request, sample_root, tmp_path_factory):
 
     def run(more):
         cwd = tmp_path_factory.mktemp("run")
+        (cwd / "file").touch()
+        if more == MET_BY_ONE:
+            damaged = cwd / "second" / "c" / "mnist_model_epoch_1.pth"
+            damaged.parent.mkdir(parents=True)
+            damaged.write_text("damaged")
         return ended(train_in_two(arguments_of(sample_root, *more), cwd=cwd, env=environment))
 
-    commands = (DONE, NO_NUMBER, WITH_TRACEBACK, NO_OPTION, NO_EPOCHS, TOO_MANY)
+    commands = (DONE, NO_NUMBER, WITH_TRACEBACK, NO_OPTION, NO_EPOCHS, TOO_MANY, NO_FOLDER,
+                MET_BY_ONE)  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(commands, pool.map(run, commands), strict=True))
 
@@ -218,9 +229,11 @@ def second_of(torchrun):
         (NO_EPOCHS, "mnist-helpers: epochs must be a whole number"),
         (NO_NUMBER, "mnist-helpers: the loss has been"),
         (TOO_MANY, "mnist-helpers: a limit of 70000"),
+        (NO_FOLDER, "mnist-helpers: no checkpoints can be written to file"),  # the first's alone
+        (MET_BY_ONE, "mnist-helpers: every checkpoint in c"),  # the second's alone
     ],
 )
-def test_what_all_processes_meet_is_said_by_one(ends, more, message):
+def test_one_process_says_what_ended_all(ends, more, message):
     code, _, err = ends[more]
     assert code != 0
     assert err.count("mnist-helpers: ") == err.count(message) == 1
@@ -295,6 +308,19 @@ def test_alone_nothing_is_joined(monkeypatch):
     assert distributed.wrap_ddp(model, make_digits(2)) is model
 
 
+@pytest.mark.parametrize("name", SECOND_OF_TWO)
+@pytest.mark.parametrize("value", [None, "two"])
+def test_with_a_part_of_torchruns_variables_a_process_is_alone(monkeypatch, name, value):
+    if (name, value) == ("TORCHELASTIC_RUN_ID", "two"):
+        pytest.skip("any text is an id")
+    for other in SECOND_OF_TWO.items():
+        monkeypatch.setenv(*other)
+    assert distributed.launched() == 2
+    monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    assert distributed.launched() == 1 and distributed.is_rank_zero()
+    distributed.let_rank_zero_speak()
+
+
 @pytest.fixture
 def launched(monkeypatch):
     """Pretend to be the second of two processes that have found each other."""
@@ -307,7 +333,9 @@ def launched(monkeypatch):
 def test_an_error_of_the_engine_becomes_one_of_ours_and_others_stay(launched):
     assert not distributed.is_rank_zero()
     with (
-        pytest.raises(WorkerError, match=r"lost contact.*--resume \(Connection closed"),
+        pytest.raises(
+            WorkerError, match=r"process 1 of 1 lost contact.*--resume \(Connection closed"
+        ),
         distributed.joined(torch.device("cpu")),
     ):
         raise RuntimeError("Connection closed by peer\nand so on")

@@ -1,3 +1,6 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -5,9 +8,11 @@ from torch.utils.data import DataLoader
 from mnist_helpers.config import TrainConfig
 from mnist_helpers.data.digits import DigitDataset, load_mnist
 from mnist_helpers.data.loaders import EpochSampler, InMemory, make_loader
-from mnist_helpers.errors import ConfigError
+from mnist_helpers.errors import ConfigError, InputError, TrainingError
 from mnist_helpers.machine import distributed
-from tests.conftest import make_digits
+from mnist_helpers.training.checkpoint import digest
+from mnist_helpers.training.step import evaluate, train_one_epoch
+from tests.conftest import make_digits, make_linear
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,14 @@ def test_memory_and_dataloader_give_the_same_batches_in_every_epoch(size):
     for ours, theirs in zip(batches(True), batches(False), strict=True):
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
         assert ours[0].dtype == theirs[0].dtype and ours[1].dtype == theirs[1].dtype
+
+
+def test_what_is_held_in_memory_can_be_read_one_by_one():
+    digits = make_digits(7)
+    held = InMemory(digits, torch.device("cpu"))
+    assert len(list(held)) == len(held) == 7
+    for (image, label), (expected, number) in zip(held, digits, strict=True):
+        assert torch.equal(image, expected) and label == number
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -133,3 +146,96 @@ def test_the_training_set_is_shuffled_on_the_cpu_too_and_the_test_set_is_not(sam
     test_labels = torch.cat([labels for _, labels in test_loader])
     assert torch.equal(test_labels, sample[1].labels)
     assert train_loader.batch_size == 64
+
+
+# --- loaders of people, for train_one_epoch and evaluate
+
+
+def trained(loader, lr=0.001, model=None):
+    """Return what an epoch over a loader measures, and the weights after it."""
+    model = make_linear() if model is None else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    metrics = train_one_epoch(model, loader, torch.nn.CrossEntropyLoss(), optimizer)
+    return metrics, digest(model.state_dict())
+
+
+def batches(kind=tuple, images=lambda x: x, labels=lambda x: x):
+    """Return three batches, each a pair of that kind with its parts changed."""
+    loader = DataLoader(make_digits(20), 8)
+    return [kind((images(one), labels(other))) for one, other in loader]
+
+
+FITTING = {
+    "list": batches,
+    "lists": lambda: batches(list),
+    "generator": lambda: iter(batches()),
+    "DataLoader": lambda: DataLoader(make_digits(20), 8),
+    "NumPy": lambda: batches(images=lambda x: x.numpy(), labels=lambda x: x.numpy()),
+    "NumPy's doubles": lambda: batches(images=lambda x: x.numpy().astype(np.float64)),
+    "bytes as labels": lambda: batches(labels=lambda x: x.numpy().astype(np.uint8)),
+    "int32 labels": lambda: batches(labels=lambda x: x.int()),
+}
+
+
+@pytest.mark.parametrize("kind", FITTING)
+def test_a_loader_of_any_kind_gives_the_same_to_the_bit(kind):
+    assert trained(FITTING[kind]()) == trained(batches())
+    assert evaluate(make_linear(), FITTING[kind]()) == evaluate(make_linear(), batches())
+
+
+IMAGES, LABELS = torch.zeros(8, 1, 28, 28), torch.zeros(8, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("batch", "received"),
+    [
+        ({"image": IMAGES, "label": LABELS}, "a dict with the keys 'image', 'label'"),
+        (IMAGES, r"torch.float32 \(8, 1, 28, 28\)"),
+        (IMAGES[:2], r"torch.float32 \(2, 1, 28, 28\)"),  # two images are no pair
+        ((IMAGES,), r"a tuple of torch.float32 \(8, 1, 28, 28\)"),
+        ((IMAGES, LABELS, LABELS), "a tuple of torch.float32 .*, torch.int64 .*, torch.int64"),
+        ((IMAGES, LABELS[:7]), r"torch.int64 \(7,\)"),
+        ((IMAGES, LABELS.float()), r"torch.float32 \(8,\)"),
+        ((IMAGES, np.array(["3"] * 8)), "<U1"),
+        ((IMAGES.byte(), LABELS), r"torch.uint8 \(8, 1, 28, 28\)"),
+        ((IMAGES[0], 3), "a tuple of torch.float32 .*, int"),  # an item: the data set itself
+        ([], "a list of nothing"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_batch_is_named(batch, received):
+    good = (IMAGES, LABELS)
+    for which, run in (("training", trained), ("test", lambda x: evaluate(make_linear(), x))):
+        message = f"batch 2 of the {which} loader is .*{received}.*; it must be a pair"
+        with pytest.raises(InputError, match=message):
+            run([good, batch])
+
+
+def test_a_wrong_label_is_named_with_its_batch():
+    wrong = batches()
+    wrong[2][1][-1] = 10
+    with pytest.raises(
+        InputError, match="batch 3: the training labels must be 0 to 9, got 6 to 10"
+    ):
+        trained(wrong)
+    with pytest.raises(InputError, match="batch 3: the test labels must be 0 to 9"):
+        evaluate(make_linear(), wrong)
+
+
+@pytest.mark.parametrize("spoil", ["rate", "image"])
+def test_a_loss_that_is_no_number_has_two_possible_causes(spoil):
+    given, lr = batches() * 20, 1e38 if spoil == "rate" else 0.25
+    if spoil == "image":
+        given[1][0][0, 0, 3, 3] = math.nan
+    cause = rf"the learning rate, {lr:g}, is too high, or images hold values that are NaN".replace(
+        "+", r"\+"
+    )
+    with pytest.raises(TrainingError, match=rf"the loss has been (nan|inf) since step .*{cause}"):
+        trained(given, lr)
+
+
+def test_in_testing_no_learning_rate_is_blamed():
+    model, given = make_linear(), batches()
+    given[2][0][0] = math.inf
+    with pytest.raises(TrainingError, match="since step 3: either the weights are far too large"):
+        evaluate(model, given)

@@ -120,17 +120,11 @@ def test_the_average_is_that_of_all_steps_the_older_ones_fading():
         now = optimization.model[1].weight.detach().double()
         expected = now.clone() if expected is None else 0.9 * expected + 0.1 * now
     assert torch.allclose(optimization.tested[1].weight.double(), expected, atol=1e-5)
-    optimization.finish()
-    assert digest(optimization.model.state_dict()) == digest(optimization.tested.state_dict())
 
 
 def test_without_an_average_the_model_itself_is_tested():
     optimization = Optimization(make_linear(), TrainConfig(device="cpu").resolved(), steps=5)
     assert optimization.tested is optimization.model
-    before = digest(optimization.model.state_dict())
-    optimization.after_step()
-    optimization.finish()
-    assert digest(optimization.model.state_dict()) == before
 
 
 def test_a_fast_run_stopped_and_resumed_is_the_run_that_was_not(loaders, sets, fast, tmp_path):

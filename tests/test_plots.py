@@ -1,18 +1,22 @@
 import dataclasses
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from PIL import Image
 
 import mnist_helpers
 from mnist_helpers.config import DataSource
-from mnist_helpers.errors import InputError
+from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.history import History
 from mnist_helpers.plots import (
+    check_plots,
     confusion_matrix,
     plot_confusion,
     plot_digits,
@@ -20,6 +24,8 @@ from mnist_helpers.plots import (
     save_history_plot,
 )
 from tests.test_history import record
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +78,60 @@ def test_curves_are_saved_as_a_picture(history, tmp_path):
         assert picture.size == (1500, 600)
         assert len(picture.convert("RGB").getcolors(100_000)) > 10
     assert plt.get_fignums() == []
+
+
+def test_a_file_of_curves_that_cannot_be_written_is_named(history, tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "c.png"):
+        with pytest.raises(ConfigError, match=r"cannot be written \(.*name another file"):
+            save_history_plot(history, path)
+
+
+DRAW = """
+import os
+from mnist_helpers import plots
+from mnist_helpers.history import EpochRecord, History
+plots.check_plots()
+assert os.environ.get("MPLBACKEND") == {backend!r}
+plots.save_history_plot(History([EpochRecord(1, 0.1, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0)]), "curves.png")
+plots.plot_digits([[[0.0] * 28] * 28])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["agg", "Qt4Agg", "module://not_installed", " "])
+def test_curves_are_the_same_whatever_matplotlib_is_set_to(tmp_path, backend):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\naxes.titlesize: 30000\n")
+    environment = os.environ | {"MPLBACKEND": backend, "PYTHONPATH": str(PROJECT)}
+    code = [sys.executable, "-c", DRAW.format(backend=backend)]
+    done = subprocess.run(code, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("not_installed'. See MPLBACKEND" in done.stdout) == ("not_installed" in backend)
+    with Image.open("curves.png") as picture:
+        assert picture.size == (1500, 600)
+
+
+def test_what_keeps_matplotlib_from_drawing_is_known_before_training(monkeypatch):
+    check_plots()
+    monkeypatch.setattr(Figure, "savefig", broken)
+    with pytest.raises(ConfigError, match=r"can't draw here \(no font\)"):
+        check_plots()
+
+
+def broken(*_, **__):
+    raise RuntimeError("no font")
+
+
+@pytest.mark.slow
+def test_a_matplotlib_that_cannot_be_loaded_is_one_named_error(tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff")
+    code = "from mnist_helpers.errors import ConfigError\ntry: import mnist_helpers.plots\n" \
+           "except ConfigError as error: print(error)"  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (
+        done.stdout.startswith(b"matplotlib cannot be loaded (") and b"matplotlibrc" in done.stdout
+    )
 
 
 @pytest.mark.parametrize("shape", [(12, 28, 28), (12, 1, 28, 28)])
@@ -133,7 +193,7 @@ def test_matplotlib_is_loaded_only_for_a_plot():
 def test_every_public_name_is_there_and_others_are_not():
     for name in mnist_helpers.__all__:
         assert getattr(mnist_helpers, name)
-    with pytest.raises(AttributeError, match="no attribute 'plot_everything'"):
+    with pytest.raises(AttributeError, match=r"attribute '?plot_everything"):
         _ = mnist_helpers.plot_everything
 
 

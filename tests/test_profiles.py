@@ -49,6 +49,21 @@ def test_another_build_folder_keeps_checks_and_runs_apart(project, tmp_path, mon
     assert profile_config("default").checkpoint_dir.as_posix() == "model_checkpoints"
 
 
+@pytest.mark.parametrize("words", ["~/mine", "'{home}/mine'", "../mine"])
+def test_one_variable_moves_every_folder(project, tmp_path, monkeypatch, words):
+    home = tmp_path.parent if words.startswith("..") else tmp_path
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setenv("MNIST_HOME", words.format(home=home))
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")  # a relative one starts at the project
+    for name in profiles.PROFILES:
+        config = profile_config(name)
+        for folder in (config.data_root, config.checkpoint_dir):
+            assert folder.resolve().is_relative_to(home / "mine")
+    assert profiles.results_folder() == tmp_path / "results"  # measured, never written
+
+
 def test_what_is_promised_was_measured_on_mnist_and_for_that_profile(
     project, tmp_path, monkeypatch
 ):

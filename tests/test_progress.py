@@ -1,6 +1,9 @@
 import contextlib
+import errno
 import io
 import re
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -112,3 +115,73 @@ def test_batches_are_given_on_and_what_is_done_stands_behind_the_bar(terminal):
     assert seen == [("a", "testing 0%"), ("b", "testing 25%"),
                     ("c", "testing 50%"), ("d", "testing 75%")]  # fmt: skip
     progress.close_bar(bar)
+
+
+class WriteOnly:
+    def write(self, text):
+        return len(text)
+
+
+class Writer(WriteOnly):
+    def flush(self):
+        pass
+
+
+class Broken(Writer):
+    encoding = "utf-8"
+
+    def isatty(self):
+        raise ValueError("I/O operation on closed file")
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Gone(Terminal):
+    def write(self, text):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+NO_STDOUT = {
+    "none": lambda: None, "write only": WriteOnly, "write and flush": Writer, "closed": closed,
+    "full disk": Broken, "terminal gone": Gone,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stdout", NO_STDOUT)
+def test_a_stdout_that_takes_no_text_ends_no_training(monkeypatch, stdout):
+    monkeypatch.setattr(progress, "REFRESH_SECONDS", 0)
+    monkeypatch.setattr("sys.stdout", NO_STDOUT[stdout]())
+    progress.announce("Epoch")
+    bar = open_bar("Epoch", 2)
+    bar.update(1)
+    assert list(progress.with_progress("ab", 2, bar, "testing")) == ["a", "b"]
+    close_bar(bar, "done")
+
+
+def test_text_beyond_a_streams_letters_is_escaped_and_a_pipe_without_a_reader_ends_it(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    progress.announce("in ä/c.pth")
+    assert stream.buffer.getvalue().split() == [b"in", rb"\xe4/c.pth"]
+
+    def unread(text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=unread, flush=lambda: None))
+    with pytest.raises(BrokenPipeError):
+        progress.announce("Epoch")
+
+
+def test_a_bar_starts_no_thread(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    close_bar(open_bar("Epoch", 1))  # tqdm's would warn, and a warning is an error here

@@ -1,17 +1,24 @@
 """The runner behind `make run` and `make notebooks`, on notebooks of one cell."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from mnist_helpers import DataSource, DigitDataset, TrainConfig, fit
 from tests.conftest import make_digits, make_linear
-from tests.test_tools import load_tool
+from tests.test_tools import PROJECT, load_tool
 
 TICKING = """
+import os
+import subprocess
 import sys
 for i in range(3):
     print(f"\\rbar {i}", end="")
@@ -134,3 +141,69 @@ def test_the_last_epoch_is_headlined_and_the_best_file_named(
         f"{config.checkpoint_dir / 'best_mnist_model.pth'} holds the best: epoch "
         f"{history.best.epoch}, chosen by {chosen_by} accuracy.",
     ]
+
+
+PYPLOT = "from matplotlib import pyplot as plt\n"
+PLOTS, PROFILES = "import mnist_helpers.plots\n", "import mnist_helpers.tutorial.profiles\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "start"),
+    [("", PLOTS + PYPLOT), ("Agg", PYPLOT + PLOTS), ("Agg", PROFILES + PYPLOT),
+     ("Qt4Agg", PLOTS + PYPLOT)],
+)  # fmt: skip
+def test_a_notebook_shows_each_figure_once_whatever_backend_the_shell_names(
+    monkeypatch, backend, start
+):
+    monkeypatch.setenv("MPLBACKEND", backend)
+    notebook = new_notebook(
+        cells=[new_code_cell(start), new_code_cell("plt.plot([1, 2])\nplt.show()")]
+    )
+    NotebookClient(notebook, kernel_name="python3", timeout=60).execute()
+    shown = [list(output.get("data", {})) for output in notebook.cells[1].outputs]
+    assert sum("image/png" in kinds for kinds in shown) == 1
+
+
+@pytest.mark.slow
+def test_pages_go_where_one_variable_says(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("MNIST_HOME", str(tmp_path / "deeper" / "mine"))
+    module = load_tool("run_notebooks")
+    monkeypatch.setattr(module, "prepare_environment", lambda in_place: "quick")
+    path = tmp_path / "01_a.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell("print('ran')")]), path)
+    assert run(module, monkeypatch, str(path)) == 0
+    assert (tmp_path / "deeper" / "mine" / "build" / "01_a.html").is_file()
+
+
+@pytest.mark.slow
+def test_a_variable_that_cannot_be_used_is_one_line_before_a_notebook_starts():
+    environment = os.environ | {"MNIST_PROFILE": "fast"}
+    code = [sys.executable, str(PROJECT / "tools" / "run_notebooks.py")]
+    done = subprocess.run(code, env=environment, capture_output=True, text=True)
+    line = "run_notebooks: MNIST_PROFILE must be one of quick, default, full, got 'fast'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_signal_ends_it_in_one_line(tmp_path, number, begun):
+    path = tmp_path / "01_a.ipynb"
+    cell = new_code_cell("import time\nprint('begun', flush=True)\ntime.sleep(60)")
+    nbformat.write(new_notebook(cells=[cell]), path)
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "tools" / "run_notebooks.py"), str(path)],
+        env=os.environ | {"MNIST_HOME": str(tmp_path), "MNIST_PROFILE": "quick"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    if begun:
+        assert any("begun" in line for line in iter(process.stdout.readline, ""))
+    else:
+        time.sleep(1)
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert rest.strip() == "Stopped. What was finished is saved."

@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,43 @@ def test_a_failed_pip_is_no_installation(installer, monkeypatch, capsys):
     assert "run this again" in capsys.readouterr().out
 
 
+INFO = "mnist_helpers-1.dist-info"
+WHEEL = {  # the smallest that pip takes
+    "mnist_helpers.py": "",
+    f"{INFO}/METADATA": "Metadata-Version: 2.1\nName: mnist-helpers\nVersion: 1\n",
+    f"{INFO}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    f"{INFO}/RECORD": "",
+}
+
+
+@pytest.mark.slow
+def test_pips_settings_for_other_installations_do_not_reach_this_one(
+    installer, monkeypatch, capsys, tmp_path
+):
+    """A real pip in a real .venv, which installs a wheel."""
+    wheel = tmp_path / "mnist_helpers-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        for name, content in WHEEL.items():
+            file.writestr(name, content)
+    venv.create(installer.VENV, with_pip=True, symlinks=os.name != "nt")
+    python = installer.VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    monkeypatch.setattr(installer, "PYTHON", python)
+    steps = [[str(python), "-I", "-m", "pip", "install", "--quiet", "--no-index", str(wheel)]]
+    monkeypatch.setattr(installer, "pip_steps", lambda extra: steps)
+    config = tmp_path / "pip.conf"
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))  # kept: it may name a proxy
+    config.write_text(f"[install]\ntarget = {tmp_path / 'elsewhere'}\n")
+    assert installer.main() == 1
+    assert "pip config list" in capsys.readouterr().out
+    config.write_text("[install]\nuser = true\n")
+    for name in ("PIP_USER", "PIP_REQUIRE_HASHES", "PIP_DRY_RUN"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "target"))
+    assert installer.main() == 0
+    assert not (tmp_path / "target").exists()
+    assert list(installer.VENV.glob("[Ll]ib/**/mnist_helpers.py"))
+
+
 def test_a_venv_that_cannot_be_made_is_one_line(installer, monkeypatch, capsys):
     class Failed:
         returncode = 1
@@ -160,11 +199,11 @@ def test_pip_gets_the_tested_set_and_torchs_own_index_where_one_is_named(install
     monkeypatch.setenv("TORCH_INDEX", "https://example.org/cpu")
     assert installer.main() == 0
     assert installer.is_installed("notebooks")
-    _, torch_first, rest = commands
+    _, torch_first, rest, _ = commands
     assert torch_first[-4:] == ["--index-url", "https://example.org/cpu", "torch", "torchvision"]
     assert rest[-2:] == ["--editable", f"{installer.PROJECT}[notebooks]"]
-    assert all("constraints.txt" in " ".join(command) for command in commands[1:])
-    assert installer.main() == 0 and len(commands) == 3  # the second time nothing is to do
+    assert all("constraints.txt" in " ".join(command) for command in commands[1:3])
+    assert installer.main() == 0 and len(commands) == 4  # the second time nothing is to do
 
 
 def test_the_newest_versions_are_free_of_the_tested_set(installer, monkeypatch):

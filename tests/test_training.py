@@ -20,6 +20,7 @@ from mnist_helpers.machine.hardware import place, seed_everything
 from mnist_helpers.model import MnistCNN
 from mnist_helpers.training import fit as fit_module
 from mnist_helpers.training import optimizer as optimizer_module
+from mnist_helpers.training import step
 from mnist_helpers.training.checkpoint import digest, load_checkpoint, save_checkpoint
 from mnist_helpers.training.fit import fit
 from mnist_helpers.training.folder import find_run
@@ -248,7 +249,7 @@ def test_more_epochs_may_follow_and_a_finished_run_says_so(sets, config, capsys)
     before = digest(model.state_dict())
     capsys.readouterr()
     again = fit(model, *sets, config, resume_from=config.checkpoint_dir)
-    assert "all 3 epochs are finished" in capsys.readouterr().out
+    assert "all 3 epochs are finished; nothing to do" in capsys.readouterr().out
     assert again == history and digest(model.state_dict()) == before
 
 
@@ -382,15 +383,48 @@ def test_an_empty_loader_is_refused(loaders, config):
         evaluate(make_linear(), make_loader(empty, config, train=False))
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_stopped_model_has_the_weights_of_the_last_finished_epoch(sets, config, average):
+    config = dataclasses.replace(config, average=average)
+    finished, model = make_linear(), make_linear()
+    fit(finished, *sets, dataclasses.replace(config, epochs=2, checkpoint_dir=None))
+    before, real = digest(model.state_dict()), step.train_step
+
+    for epochs in (0, 2):
+        steps = 0
+
+        def stop_in_mid_epoch(*arguments, epochs=epochs):
+            nonlocal steps
+            steps += 1
+            if steps == 5 * epochs + 3:  # 70 images in batches of 16 are five steps
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step, "train_step", stop_in_mid_epoch)
+            assert len(fit(model, *sets, config)) == epochs
+        expected = digest(finished.state_dict()) if epochs else before
+        assert digest(model.state_dict()) == expected
+
+
 def test_a_loss_that_is_no_number_stops_with_advice(sets, config):
+    deep = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.Linear(64, 64), nn.Linear(64, 10))
+    before = digest(deep.state_dict())
+    with pytest.raises(TrainingError, match=r"(?s)loss has been (nan|inf).*learning rate"):
+        fit(deep, *sets, dataclasses.replace(config, lr=1e6))
+    assert digest(deep.state_dict()) == before  # no epoch was finished
+
+
+def test_weights_that_are_no_numbers_are_refused_before_the_first_step(sets, config):
     model = make_linear()
     with torch.no_grad():
-        model[1].weight.fill_(math.inf)
-    with pytest.raises(TrainingError, match=r"loss has been nan.*Lower the learning rate"):
+        model[1].weight[3, 5] = math.inf
+    with pytest.raises(InputError, match="weights that are not numbers"):
         fit(model, *sets, config)
 
 
 def test_find_run_takes_only_the_same_finished_run(sets, config):
+    config = dataclasses.replace(config, train_limit=70, test_limit=30)
     assert find_run(config) is None
     fit(make_linear(), *sets, dataclasses.replace(config, epochs=2))
     assert find_run(config) is None  # unfinished
@@ -399,6 +433,7 @@ def test_find_run_takes_only_the_same_finished_run(sets, config):
     assert find_run(dataclasses.replace(config, lr=0.5)) is None
     assert find_run(dataclasses.replace(config, epochs=2)) is None
     assert find_run(config, DataSource.SAMPLE) is None
+    assert find_run(dataclasses.replace(config, train_limit=None)) is None  # of fewer digits
     assert find_run(dataclasses.replace(config, checkpoint_dir=None)) is None
 
 

@@ -127,6 +127,7 @@ def test_a_run_with_them_stopped_and_resumed_is_the_run_that_was_not(sets, held,
 @pytest.mark.parametrize(("before", "now"), [(0, 20), (20, 0), (20, 10)])
 def test_a_run_goes_on_with_the_same_digits_held_back_only(sets, config, before, now):
     config = dataclasses.replace(config, epochs=1, validation=before)
+    config = dataclasses.replace(config, train_limit=70, test_limit=30)
     fit(make_linear(), *sets, config)
     other = dataclasses.replace(config, epochs=2, validation=now)
     with pytest.raises(CheckpointError, match=f"validation: {before} then, {now} now"):

@@ -3,24 +3,41 @@
 Usage: python tools/run_notebooks.py [--in-place] [NOTEBOOK ...]
 
 Without --in-place the executed notebooks (the four of the core, unless you name some)
-and one HTML page each go to `build/`, and the notebooks themselves stay as they are. With
+and one HTML page each go to `build/`, and the notebooks themselves stay as they are (with
+MNIST_HOME set, to `build/` in that folder: the project's can be read-only then). With
 it all of them, or those you name, are rewritten, to be committed; if such a run was
 interrupted, the next one leaves finished notebooks alone, and training goes on from the
 last checkpoint.
 MNIST_PROFILE chooses the profile.
 """
 
+# ruff: noqa: E402
+import os
+import signal
+from typing import Any, NoReturn
+
+
+def stop(*_: Any) -> NoReturn:
+    """End at once: what is saved is whole, and the kernel sees that we are gone, and ends too."""
+    os.write(1, b"\nStopped. What was finished is saved.\n")
+    os._exit(130)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+if __name__ == "__main__":  # here, as the imports take seconds
+    for number in SIGNALS:
+        signal.signal(number, stop)
+
 import argparse
+import asyncio
 import hashlib
 import io
 import json
-import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -28,23 +45,33 @@ from nbclient.exceptions import CellExecutionError
 from page import page_of
 
 from mnist_helpers.config import DataSource
-from mnist_helpers.data.mirrors import MIRROR_VARIABLE
+from mnist_helpers.data.download import MIRROR_VARIABLE, own_mirror
+from mnist_helpers.errors import MnistHelpersError
 from mnist_helpers.history import History
 from mnist_helpers.training.checkpoint import load_checkpoint
 from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints, move_to_previous
 from mnist_helpers.tutorial.profiles import (
     RESUME_VARIABLE,
+    home_folder,
     profile_config,
     project_folder,
     resume_wanted,
 )
 
 PROJECT = project_folder()
-BUILD = PROJECT / "build"
+BUILD = home_folder() / "build"
 
 
 class LoudClient(NotebookClient):
-    """A client that also writes to this terminal what the cells print."""
+    """A client that writes to this terminal what the cells print, and leaves signals alone."""
+
+    handlers: dict[int, Any]
+
+    async def async_start_new_kernel(self, **options: Any) -> None:
+        for number in SIGNALS:  # what nbclient does with them ends in tracebacks
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, self.handlers[number])
+        await super().async_start_new_kernel(**options)
 
     def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
         if msg["msg_type"] == "stream":
@@ -64,6 +91,7 @@ def execute(path: Path, profile: str) -> Any:
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns about TCP on loopback
         resources={"metadata": {"path": str(path.parent)}},
     )
+    client.handlers = {number: signal.getsignal(number) for number in SIGNALS}
     client.execute()
     for cell in notebook.cells:  # when each cell ran is of no use to a reader, and differs
         cell.metadata.pop("execution", None)
@@ -139,10 +167,13 @@ def say_result(names: Sequence[str]) -> None:
         return
     for name in names:
         if name.startswith("04"):
-            page = (BUILD / f"{name}.html").relative_to(PROJECT)
+            page = os.path.relpath(BUILD / f"{name}.html", PROJECT)
             print(f"\nOpen {page} in a browser to see the curves.")
     last = load_checkpoint(saved[-1])
-    source, history = DataSource(last["data"]["source"]), History.from_records(last["history"])
+    source, history = (
+        DataSource(last["data"]["train_source"]),
+        History.from_records(last["history"]),
+    )
     data = "" if source == DataSource.MNIST else f", on {source.words}"
     print(f"Test accuracy after epoch {last['epoch']}, the last: {last['test_accuracy']:.2%}{data}")
     if history.best is not None:
@@ -160,9 +191,10 @@ def checkpoints() -> Path:
 def prepare_environment(in_place: bool) -> str:
     """Set what the kernels inherit; return the profile."""
     profile = os.environ.setdefault("MNIST_PROFILE", "full" if in_place else "quick")
-    mirror = os.environ.get(MIRROR_VARIABLE, "")
-    if mirror and "://" not in mirror:  # the kernels work in another folder
-        os.environ[MIRROR_VARIABLE] = str(Path(mirror).resolve())
+    mirror = own_mirror()
+    if isinstance(mirror, Path):  # the kernels work in another folder
+        os.environ[MIRROR_VARIABLE] = str(mirror.resolve())
+    profile_config()  # sees now whether all these variables can be used
     # Plots go into the page, whatever backend this terminal is set to.
     os.environ.pop("MPLBACKEND", None)
     return profile
@@ -193,7 +225,7 @@ def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # the terminal may lack a bar's characters
     profile = prepare_environment(options.in_place)
-    BUILD.mkdir(exist_ok=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
     which = "[0-9][0-9]_*.ipynb" if options.in_place else "0[1-4]_*.ipynb"
     paths = [path.resolve() for path in options.notebooks]
     paths = paths or sorted((PROJECT / "notebooks").glob(which))
@@ -207,4 +239,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except MnistHelpersError as wrong:  # a variable that main reads
+        sys.exit(f"run_notebooks: {wrong}")

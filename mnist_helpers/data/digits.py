@@ -1,17 +1,20 @@
 """Digits as tensors: all of them, or a part in which every class keeps its share."""
 
+import numbers
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from mnist_helpers.config import DataSource
-from mnist_helpers.data.download import download_mnist
-from mnist_helpers.data.idx import FILES, SAMPLE_FOLDER, find_mnist, raw_folder, read_idx
+from mnist_helpers.config import DataSource, TrainConfig, as_path
+from mnist_helpers.data.download import download_mnist, own_mirror
+from mnist_helpers.data.idx import FILES, digest, find_mnist, is_sample, raw_folder, read_idx
 from mnist_helpers.errors import ConfigError, InputError
+from mnist_helpers.machine.hardware import random_states_kept, seed_everything
 
 # Of all 47,040,000 training pixels, on the scale from 0 to 1; notebook 01 computes them.
 MEAN, STD = 0.1307, 0.3081
@@ -26,12 +29,17 @@ class DigitDataset(Dataset[tuple[Tensor, int]]):
     """Digits in memory; an item is a normalised image (1, 28, 28) and its label.
 
     `images` are (N, 28, 28) uint8, 0 for the background and 255 for full ink; `labels` are (N,)
-    whole numbers from 0 to 9. Anything else raises InputError.
+    whole numbers from 0 to 9; tensors or NumPy arrays. Anything else raises InputError.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, source: DataSource = DataSource.MNIST
-    ) -> None:
+        self, images: Tensor | np.ndarray, labels: Tensor | np.ndarray,
+        source: DataSource = DataSource.MNIST,
+    ) -> None:  # fmt: skip
+        try:
+            images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"images and labels must be tensors or arrays: {error}") from error
         if images.dtype != torch.uint8 or images.shape[1:] != (28, 28):
             got = f"{images.dtype} {tuple(images.shape)}"
             raise InputError(f"images must be uint8 of shape (N, 28, 28), got {got}")
@@ -52,20 +60,26 @@ class DigitDataset(Dataset[tuple[Tensor, int]]):
 
     def at(self, indices: np.ndarray) -> "DigitDataset":
         """Return a data set of the digits at these places."""
-        index = torch.from_numpy(indices)
+        index = torch.as_tensor(indices)
         return DigitDataset(self.images[index], self.labels[index], self.source)
 
     def part(self, limit: int | None, seed: int) -> "DigitDataset":
-        """Return a seeded part of `limit` digits in which each class keeps its share."""
+        """Return a seeded part of `limit` digits in which each class keeps its share.
+
+        None takes all; a limit below 1 or above the number of digits raises ConfigError.
+        """
         if limit is None:
             return self
-        if limit > len(self):
-            raise ConfigError(f"a limit of {limit} images is more than the {len(self)} there are")
         return self.at(stratified(self.labels.numpy(), limit, seed))
 
 
 def stratified(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """Return the places, ascending, of `limit` labels in which each class keeps its share."""
+    if not isinstance(limit, numbers.Integral) or isinstance(limit, bool) or limit < 1:
+        raise ConfigError(f"a limit is a whole number of at least 1, got {limit!r}")
+    if limit > len(labels):
+        raise ConfigError(f"a limit of {limit} images is more than the {len(labels)} there are")
+    labels = np.asarray(labels)
     # Every class spreads its members, in random order, evenly over the way from 0 to 1; the
     # first `limit` met along the way are chosen, so that shares are right to within one.
     order = generator(seed).permutation(len(labels))
@@ -89,12 +103,30 @@ def hold_back(dataset: Dataset[Any], count: int, seed: int) -> tuple[Dataset[Any
     if count >= size:
         raise ConfigError(f"validation={count} leaves none of the {size} images to train on")
     ours = dataset if type(dataset) is DigitDataset else None  # a subclass may do more
-    labels = _labels_of(dataset, size) if ours is None else ours.labels.numpy()
+    shown = shown_labels(dataset)
+    labels = _labels_of(dataset, size) if shown is None else shown
     check_labels(labels, "the training")
     chosen = stratified(labels, count, seed)
     parts = np.setdiff1d(np.arange(size), chosen), chosen
     rest, held = (Subset(dataset, p.tolist()) if ours is None else ours.at(p) for p in parts)
     return rest, held
+
+
+def shown_labels(dataset: Any) -> np.ndarray | None:
+    """Return the labels that a data set keeps as `labels` or `targets`; None if it has none."""
+    if isinstance(dataset, Subset):
+        whole = shown_labels(dataset.dataset)
+        return None if whole is None else whole[np.asarray(dataset.indices, dtype=np.int64)]
+    if getattr(dataset, "target_transform", None) is not None:  # items have other labels
+        return None
+    for name in ("labels", "targets"):
+        try:
+            shown = torch.as_tensor(getattr(dataset, name, None)).cpu().numpy()
+        except Exception:  # noqa: S112  # it calls something else so
+            continue
+        if shown.shape == (len(dataset),) and shown.dtype.kind in "iu":
+            return np.asarray(shown)
+    return None
 
 
 def _labels_of(dataset: Dataset[Any], size: int) -> np.ndarray:
@@ -124,8 +156,42 @@ def source_of(dataset: Dataset[Any]) -> DataSource:
     return source if isinstance(source, DataSource) else DataSource.OTHER
 
 
+def fingerprint(dataset: Dataset[Any]) -> str | None:
+    """Return a digest that tells other images and labels of the same number apart.
+
+    It covers all of a `DigitDataset`, a `TensorDataset` or a `Subset` of these. Of anything else
+    it covers 64 items, drawn with fixed seeds: None if no seed decides how they come out.
+    """
+    if type(dataset) is DigitDataset:
+        return digest([dataset.images, dataset.labels])
+    if type(dataset) is TensorDataset:
+        return digest(list(dataset.tensors))
+    if type(dataset) is Subset and (whole := fingerprint(dataset.dataset)):
+        return digest([whole, [int(index) for index in dataset.indices]])
+
+    def look() -> str:
+        seed_everything(0)
+        items = [dataset[int(place)] for place in np.linspace(0, size_of(dataset) - 1, 64)]
+        return digest([[torch.as_tensor(image), int(label)] for image, label in items])
+
+    try:
+        with random_states_kept():
+            first, second = look(), look()
+    except Exception as error:  # the data set may be anybody's code, and raise anything
+        raise InputError(f"a data set has an item that is no (image, label): {error!r}") from error
+    return first if first == second else None
+
+
+def identity_of(dataset: Dataset[Any], which: str) -> dict[str, str | int | None]:
+    """Return what tells a data set from others, as a checkpoint keeps it."""
+    values = source_of(dataset).value, size_of(dataset), fingerprint(dataset)
+    return dict(zip((f"{which}_source", f"{which}_size", f"{which}_digits"), values, strict=True))
+
+
 def generator(*seeds: int) -> np.random.RandomState:
     """Return a generator for these seeds, of a kind that NumPy will never change (NEP 19)."""
+    if not all(isinstance(seed, numbers.Integral) and seed >= 0 for seed in seeds):
+        raise ConfigError(f"a seed is a whole number from 0 on, got {seeds[0]!r}")
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seeds)))
 
 
@@ -136,21 +202,26 @@ def load_mnist(
     """Load the training and the test set, downloading them if they are missing.
 
     Arguments are those of `download_mnist`, but a sample that is there already is taken as it
-    is. The limits load a stratified part of that size, which `seed` decides.
+    is, unless `MNIST_MIRROR` says where MNIST is. The limits load a stratified part of that
+    size, which `seed` decides.
 
     Raises
     ------
-    DataError, ConfigError
-        The files cannot be had (see `download_mnist`); a limit is larger than the set.
+    DataError
+        The files cannot be had, or cannot be read: see `download_mnist`.
+    ConfigError
+        `root` or `MNIST_MIRROR` is not a path; a limit or the seed is out of range.
     """
-    root = Path(root)
-    found = find_mnist(root)
+    path = as_path(root)
+    TrainConfig(train_limit=train_limit, test_limit=test_limit, seed=seed)  # which checks them
+    found = find_mnist(path)
+    has_sample = found is not None and is_sample(raw_folder(found))
     # A real file beside the sample, damaged or still packed, deserves a try.
     names = {f"{file.name}{ending}" for file in FILES for ending in ("", ".gz")}
-    begun = found != root and any((raw_folder(root) / name).exists() for name in names)
-    if found is None or begun or (found != root and not allow_sample):
-        found = download_mnist(root, allow_sample=allow_sample)
-    source = DataSource.SAMPLE if found == root / SAMPLE_FOLDER else DataSource.MNIST
+    begun = found != path and any(os.path.lexists(raw_folder(path) / name) for name in names)
+    if found is None or begun or (has_sample and (own_mirror() or not allow_sample)):
+        found = download_mnist(path, allow_sample=allow_sample)
+    source = DataSource.SAMPLE if is_sample(raw_folder(found)) else DataSource.MNIST
     sets = []
     for prefix, limit in (("train", train_limit), ("t10k", test_limit)):
         images = read_idx(raw_folder(found) / f"{prefix}-images-idx3-ubyte")

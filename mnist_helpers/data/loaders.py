@@ -8,7 +8,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mnist_helpers.config import ResolvedConfig, TrainConfig
-from mnist_helpers.data.digits import DigitDataset, check_labels, generator, normalise, size_of
+from mnist_helpers.data.digits import (
+    DigitDataset,
+    check_labels,
+    generator,
+    hold_back,
+    normalise,
+    shown_labels,
+    size_of,
+)
 from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.machine import distributed
 
@@ -44,8 +52,8 @@ class EpochSampler(Sampler[int]):
 class InMemory(Dataset[tuple[Tensor, Tensor]]):
     """Digits normalised once and held on a device, 188 MB for the 60,000 of MNIST.
 
-    A DataLoader gets them a batch at a time. Each of several processes gets its `share` of a
-    batch; no image is dropped or doubled.
+    An item is an image (1, 28, 28) and its label; a DataLoader gets a batch at a time. Each of
+    several processes gets its `share` of a batch; no image is dropped or doubled.
     """
 
     def __init__(self, digits: DigitDataset, device: torch.device) -> None:
@@ -55,6 +63,9 @@ class InMemory(Dataset[tuple[Tensor, Tensor]]):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Return this process's part of a batch; in testing it may be empty."""
@@ -102,6 +113,17 @@ def make_loader(
     return DataLoader(dataset, batch_size, sampler=sampler)
 
 
+def make_loaders(
+    train_set: Dataset[Any], test_set: Dataset[Any], config: ResolvedConfig
+) -> dict[str, DataLoader[Any]]:
+    """Return the loaders of a run by name: training, validation (if some is held back), test."""
+    sets = {"training": train_set, "test": test_set}
+    if count := config.recipe.validation:
+        rest, held = hold_back(train_set, count, config.recipe.seed)
+        sets = {"training": rest, "validation": held, "test": test_set}
+    return {name: make_loader(s, config, train=name == "training") for name, s in sets.items()}
+
+
 def _check_shares(size: int, batch_size: int) -> None:
     """Refuse training batches of which a process would get nothing: all take every step."""
     smallest = size % batch_size or batch_size
@@ -137,12 +159,9 @@ def check_loader(loader: DataLoader[Any], which: str) -> None:
             f"the {which} set gives labels of {labels.dtype} and shape {tuple(labels.shape)}; "
             f"cross-entropy takes int64 ({len(images)},)"
         )
-    try:  # all labels, if the data set keeps them
-        shown = torch.as_tensor(getattr(loader.dataset, "labels", labels)).reshape(-1)
-    except (TypeError, ValueError, RuntimeError):  # it calls something else so
-        shown = labels
-    for known in (labels, shown):
-        check_labels(known, f"the {which}")
+    for known in (labels, shown_labels(loader.dataset)):
+        if known is not None:
+            check_labels(known, f"the {which}")
 
 
 def _first_batch(loader: DataLoader[Any], which: str) -> tuple[Tensor, Tensor] | None:

@@ -1,19 +1,25 @@
-"""The mirrors of MNIST: their addresses, which of them answer, and fetching one packed file."""
+"""The mirrors of MNIST: their addresses, which of them answer, and reading one file from one."""
 
 import hashlib
-import importlib
+import itertools
 import os
+import re
 import threading
 import time
-import warnings
+import urllib.parse
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 import urllib3
+from requests import exceptions as failures
 from tqdm.std import tqdm
 
-from mnist_helpers.data.idx import FILES, DataFile, replacing
+from mnist_helpers.data.idx import FILES, DataFile, open_regular, raw_folder
+from mnist_helpers.errors import DataError
 
 # In the order of torchvision's list (torchvision/datasets/mnist.py), with Google's
 # copy between: the last is the authors' own server, which is often down.
@@ -23,150 +29,211 @@ MIRRORS = (
     "http://yann.lecun.com/exdb/mnist/",
 )
 
-MIRROR_VARIABLE = "MNIST_MIRROR"
+Mirror = str | Path  # an address, or a folder
+T = TypeVar("T")
 TIMEOUT = (4.0, 10.0)  # seconds to connect, and between two pieces of an answer
 PATIENCE_SECONDS = 10.0  # after that, a mirror has to be faster than SLOWEST_RATE
 SLOWEST_RATE = 20_000.0  # bytes a second: the whole set would take ten minutes
 CHUNK_BYTES = 1 << 16
 PROBE_SECONDS = 8.0  # after that a mirror counts as not answering
+FOLDER_SECONDS = 120.0  # an old USB stick takes one for each of the 47 MB
+CERTIFICATE = (
+    "its certificate is not trusted; if your network has one of its own, put the path of its file "
+    "into REQUESTS_CA_BUNDLE or SSL_CERT_FILE; otherwise check the computer's clock"
+)
+PROXY_LOGIN = (
+    "the proxy asks for a user and password (status 407); put http://USER:PASSWORD@PROXY:PORT "
+    "into HTTP_PROXY and HTTPS_PROXY"
+)
+NO_ANSWER = "its answer breaks off, or is not a web server's"
+# The first kind that fits an error, or what it wraps, counts.
+REASONS: tuple[tuple[Any, str], ...] = (
+    ((failures.ProxyError, failures.InvalidProxyURL),
+     "the proxy that HTTP_PROXY or HTTPS_PROXY names does not work"),
+    ((failures.SSLError, urllib3.exceptions.SSLError), "it offers no secure connection (TLS)"),
+    ((requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError),
+     "it does not answer in time"),
+    (requests.TooManyRedirects, "it redirects for ever"),
+    ((urllib3.exceptions.ProtocolError, urllib3.exceptions.InvalidHeader), NO_ANSWER),
+    (requests.ConnectionError, "it cannot be reached"),
+    ((ValueError, urllib3.exceptions.LocationValueError),
+     "its address, or a proxy's, is not a valid URL, which starts with http:// or https://"),
+    ((requests.RequestException, urllib3.exceptions.HTTPError), NO_ANSWER),
+)  # fmt: skip
 
 
-def mirrors() -> list[str]:
-    """Return the mirrors in the order in which they are tried."""
-    own = os.environ.get(MIRROR_VARIABLE, "").strip()
-    return ([own] if own else []) + list(MIRRORS)
+def shown(mirror: Mirror) -> str:
+    """Return a mirror as it may be printed: user, password and token stay out of it."""
+    if isinstance(mirror, Path):
+        return str(mirror)
+    return re.sub(r"[?#;].*", "", re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1", mirror, flags=re.S))
 
 
-def _is_url(mirror: str) -> bool:
-    return mirror.lower().startswith(("http://", "https://"))
+def _start(work: Callable[[], T]) -> "Future[T]":
+    """Start work in a thread of its own, which is left behind when it is not done in time.
 
-
-class _Question(threading.Thread):
-    """A request in a thread of its own, which is left behind when nobody answers in time.
-
-    There is no other way to set a timeout for a name server that hangs, or for the headers of
-    an answer, which are read in one go.
+    There is no other way to set a timeout for a name server or a network drive that hangs, or
+    for the headers of an answer, which are read in one go.
     """
+    future: Future[T] = Future()
 
-    def __init__(self, method: str, url: str, seconds: float) -> None:
-        super().__init__(daemon=True)
-        self.method, self.url = method, url
-        self.deadline = time.monotonic() + seconds
-        self.outcome: requests.Response | Exception = requests.Timeout("no answer in time")
-        self.start()
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:  # nobody would see what an odd address may raise
+            future.set_exception(error)
 
-    def run(self) -> None:
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError as error:  # the system has no thread left
+        future.set_exception(error)
+    return future
+
+
+def _request(method: str, mirror: str, file: DataFile, read_timeout: float) -> requests.Response:
+    parts = urllib.parse.urlsplit(mirror)  # a token behind a "?" stays behind the file's name
+    path = f"{parts.path.rstrip('/')}/{file.name}.gz"
+    bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")  # requests skips the last
+    return requests.request(
+        method, parts._replace(path=path, fragment="").geturl(), stream=True,
+        timeout=(TIMEOUT[0], read_timeout),
+        verify=next(filter(None, map(os.environ.get, bundles)), True),
         # Servers may mark a .gz as "gzip-encoded": it is the packed bytes we want.
-        headers = {"Accept-Encoding": "identity"}
-        try:
-            self.outcome = requests.request(
-                self.method, self.url, stream=True, timeout=TIMEOUT, headers=headers
-            )
-        except Exception as error:  # nobody would see what else an odd address may raise
-            self.outcome = error
-        if time.monotonic() > self.deadline and isinstance(self.outcome, requests.Response):
-            self.outcome.close()  # nobody is waiting any more
-
-    def answer(self) -> requests.Response:
-        self.join(max(0.0, self.deadline - time.monotonic()))
-        outcome = self.outcome
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        headers={"Accept-Encoding": "identity"},
+    )  # fmt: skip
 
 
-def probe(candidates: list[str]) -> dict[str, str]:
+def _greet(mirror: Mirror) -> None:
+    """Raise whatever is wrong if a mirror does not answer."""
+    if isinstance(mirror, Path):
+        _existing(mirror)
+        return
+    try:
+        _request("HEAD", mirror, FILES[-1], min(TIMEOUT[1], PROBE_SECONDS / 3)).close()
+    except requests.RequestException:  # some servers and firewalls drop a HEAD
+        _request("GET", mirror, FILES[-1], TIMEOUT[1]).close()
+
+
+def probe(candidates: list[Mirror]) -> dict[Mirror, str]:
     """Ask all mirrors at once; return those that do not answer, with the reason."""
-    file, reasons = f"{FILES[-1].name}.gz", {}
-    questions = {
-        mirror: _Question("HEAD", f"{mirror.rstrip('/')}/{file}", PROBE_SECONDS)
-        for mirror in filter(_is_url, candidates)
-    }
-    for mirror in candidates:
+    deadline, reasons = time.monotonic() + PROBE_SECONDS, {}
+    questions = {mirror: _start(partial(_greet, mirror)) for mirror in candidates}
+    for mirror, question in questions.items():
         try:
-            if mirror in questions:
-                questions[mirror].answer().close()
-            elif not Path(mirror).is_dir():
-                reasons[mirror] = "there is no such folder"
+            question.result(max(0.0, deadline - time.monotonic()))
         except Exception as error:
             reasons[mirror] = in_short(error)
     return reasons
 
 
-def fetch(mirror: str, folder: Path, file: DataFile, bar: "tqdm[Any]") -> str | None:
-    """Bring one packed file, checked, into the folder; return why the mirror can't, if so."""
+def fetch(mirror: Mirror, file: DataFile, bar: "tqdm[Any]") -> tuple[str, bytes]:
+    """Read one file from a mirror; return its name, with `.gz` if it is packed, and contents.
+
+    They are checked. Raises DataError with the reason in a few words if the mirror can't.
+    """
     try:
-        if _is_url(mirror):
-            _fetch_url(mirror, folder, file, bar)
-        else:
-            _fetch_copy(Path(mirror), folder, file, bar)
-    except (requests.RequestException, ValueError) as error:
-        return in_short(error)
-    return None
+        if isinstance(mirror, Path):
+            found = _start(partial(_read_folder, mirror, file)).result(FOLDER_SECONDS)
+            bar.reset(len(found[1]))
+            bar.update(len(found[1]))
+            return found
+        try:
+            return f"{file.name}.gz", _read_url(mirror, file, bar)
+        except (requests.ConnectionError, urllib3.exceptions.ProtocolError):
+            return f"{file.name}.gz", _read_url(mirror, file, bar)  # what was cut may pass now
+    except Exception as error:  # servers and drives go wrong in every way there is
+        raise DataError(in_short(error)) from error
 
 
-def _fetch_copy(source: Path, folder: Path, file: DataFile, bar: "tqdm[Any]") -> None:
-    name = f"{file.name}.gz"
-    try:
-        content = (source / name).read_bytes()
-    except OSError as error:
-        raise requests.RequestException(str(error)) from error
-    if hashlib.sha256(content).hexdigest() != file.packed_sha256:
-        raise ValueError(f"{name} has the wrong checksum")
-    with replacing(folder / name) as temporary:
-        temporary.write_bytes(content)
-    bar.reset(len(content))
-    bar.update(len(content))
+def _existing(folder: Path) -> Path:
+    """Return a mirror's folder; a relative one may also lie beside the working folder.
+
+    The command line works in the project and a notebook in its folder `notebooks`: the same
+    `MNIST_MIRROR=usb` means the same in both.
+    """
+    places = dict.fromkeys(base / folder for base in (Path.cwd(), Path.cwd().parent))
+    for place in places:
+        if place.is_dir():
+            return place
+    where = "" if folder.is_absolute() else f": {' nor '.join(map(str, places))}"
+    raise DataError(f"there is no such folder{where}")
 
 
-def _fetch_url(mirror: str, folder: Path, file: DataFile, bar: "tqdm[Any]") -> None:
-    with warnings.catch_warnings():  # pooch imports tqdm's automatic bar, which misses widgets
-        warnings.simplefilter("ignore")
-        pooch = importlib.import_module("pooch")
-    pooch.get_logger().setLevel("ERROR")  # our bar says it; the log would repeat it
-    name = f"{file.name}.gz"
-    registry = {name: f"sha256:{file.packed_sha256}"}
-    base_url = mirror.rstrip("/") + "/"
-    fetcher = pooch.create(folder, base_url=base_url, registry=registry, retry_if_failed=1)
-    fetcher.fetch(name, downloader=lambda url, path, _: _read_url(url, path, bar))
+def _places(mirror: Path, file: DataFile) -> Iterator[Path]:
+    """Yield where a folder may keep a file: as the authors, torchvision or Kaggle lay it out."""
+    names = (file.name, file.name.replace("-idx", ".idx"))
+    folders = (mirror, mirror / "raw", raw_folder(mirror))
+    for folder, ending in itertools.product(folders, (".gz", "")):
+        yield from (folder / f"{name}{ending}" for name in names)
+        yield from (folder / name / f"{inner}{ending}" for name in names for inner in names)
 
 
-def _read_url(url: str, path: str, bar: "tqdm[Any]") -> None:
-    """Write what a URL gives into a file; give up if it only drips.
+def _read_folder(mirror: Path, file: DataFile) -> tuple[str, bytes]:
+    reasons = []
+    for path in _places(_existing(mirror), file):
+        packed = path.suffix == ".gz"
+        size, expected = (
+            (file.packed_size, file.packed_sha256) if packed else (file.size, file.sha256)
+        )
+        try:
+            with open_regular(path) as source:
+                content = source.read(size + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            reasons.append(f"{path.name} cannot be read: {error.strerror or error}")
+            continue
+        if len(content) == size and hashlib.sha256(content).hexdigest() == expected:
+            return (f"{file.name}.gz" if packed else file.name), content
+        reasons.append(f"{path.name} has the wrong checksum")
+    raise DataError("; ".join(reasons) or f"it has no {file.name}.gz")
+
+
+def _read_url(mirror: str, file: DataFile, bar: "tqdm[Any]") -> bytes:
+    """Read a packed file, and no more than its size; give up if it only drips.
 
     A timeout applies between two pieces only, so a server that sends a byte a second never
     meets one: what has arrived is compared with the time it took.
     """
-    started, received = time.monotonic(), 0
+    question = _start(partial(_request, "GET", mirror, file, TIMEOUT[1]))
     try:
-        with (
-            _Question("GET", url, sum(TIMEOUT)).answer() as response,
-            Path(path).open("wb") as file,
-        ):
-            response.raise_for_status()
-            bar.reset(int(response.headers.get("Content-Length", 0)) or None)
-            while piece := response.raw.read1(CHUNK_BYTES):
-                file.write(piece)
-                bar.update(len(piece))
-                received += len(piece)
-                seconds = time.monotonic() - started
-                if seconds > PATIENCE_SECONDS and received < seconds * SLOWEST_RATE:
-                    raise requests.Timeout(f"{received} bytes in {seconds:.0f} s")
-    except urllib3.exceptions.HTTPError as error:  # cut off in the middle, or silent
-        raise requests.ConnectionError(str(error)) from error
+        response = question.result(sum(TIMEOUT))
+    except TimeoutError:
+        question.add_done_callback(_close)  # when it comes, nobody is waiting any more
+        raise
+    started, content, rest = time.monotonic(), bytearray(), file.packed_size
+    with response:
+        response.raise_for_status()
+        bar.reset(rest)
+        while rest and (piece := response.raw.read1(min(rest, CHUNK_BYTES))):
+            content += piece
+            rest -= len(piece)
+            bar.update(len(piece))
+            seconds = time.monotonic() - started
+            if seconds > PATIENCE_SECONDS and len(content) < seconds * SLOWEST_RATE:
+                raise requests.Timeout
+    if hashlib.sha256(content).hexdigest() != file.packed_sha256:
+        raise DataError(f"{file.name}.gz has the wrong checksum")
+    return bytes(content)
+
+
+def _close(question: "Future[requests.Response]") -> None:
+    if question.exception() is None:
+        question.result().close()
 
 
 def in_short(error: Exception) -> str:
-    """Say in a few words why a mirror failed; requests' own texts fill three lines."""
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"it answers with status {error.response.status_code}"
-    for kinds, words in (
-        (requests.Timeout, "it does not answer in time"),
-        (requests.ConnectionError, "it cannot be reached"),
-        ((requests.exceptions.InvalidURL, urllib3.exceptions.HTTPError), "that is not a valid URL"),
-        (OSError, str(error)),
-        (ValueError, "its files have the wrong checksum"),  # which is what pooch raises then
-    ):
-        if isinstance(error, kinds):
+    """Say in a few words why a mirror failed, without its address: it may hold a password."""
+    text = str(error)
+    answer = error.response if isinstance(error, requests.HTTPError) else None
+    status = None if answer is None else answer.status_code
+    if status == 407 or " 407 " in text:
+        return PROXY_LOGIN
+    if status is not None:
+        return f"it answers with status {status}"
+    if isinstance(error, failures.SSLError) and "certificate" in text.lower():
+        return CERTIFICATE
+    for kinds, words in REASONS:
+        if any(isinstance(part, kinds) for part in (error, *error.args)):
             return words
-    return str(error)
+    return getattr(error, "strerror", None) or text

@@ -13,7 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mnist_helpers.errors import ConfigError, WorkerError
 
+STOPPED = 130  # the exit code of what Ctrl-C has ended, as shells have it
 PATIENCE = 10  # seconds; a busy machine may need some of them to start the first process
+# All that torchrun tells a process. A shell can inherit a part of it, which then means nothing.
+NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK")
+_speaks = False  # this process has the word: it is the one that reports the error
 
 
 def rank() -> int:
@@ -28,7 +32,9 @@ def world_size() -> int:
 
 def launched() -> int:
     """Return how many processes torchrun started, whether or not they have joined; else 1."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    complete = all(os.environ.get(name, "").isdecimal() for name in NUMBERS)
+    started = complete and "TORCHELASTIC_RUN_ID" in os.environ
+    return int(os.environ["WORLD_SIZE"]) if started else 1
 
 
 def is_rank_zero() -> bool:
@@ -41,24 +47,43 @@ def let_rank_zero_speak() -> None:
 
     As soon as one process ends, torchrun stops the others on its machine: if this one ended
     now, the first might never speak; once it has spoken and ended, torchrun stops this one.
+    After `joined` there is no need to wait: it lets only one process go on to report an error.
     """
-    if launched() > 1:
-        try:
-            time.sleep(PATIENCE * int(os.environ["LOCAL_RANK"]))
-        except KeyboardInterrupt:
-            sys.exit(130)  # silently: the first process has said it
+    if launched() > 1 and not _speaks:
+        _wait(PATIENCE * int(os.environ["LOCAL_RANK"]))
+
+
+def _wait(seconds: float) -> None:
+    """Wait for torchrun to end this process."""
+    try:
+        time.sleep(seconds)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)  # silently: the first process has said it
+
+
+def _take_the_word() -> bool:
+    """Return whether this process may report an error: the first that asks, and no other."""
+    global _speaks
+    if not _speaks and world_size() > 1:
+        try:  # torchrun itself keeps this store, so it outlives a process
+            store = distributed.distributed_c10d._get_default_store()
+            _speaks = store.add("who reports the error", 1) == 1
+        except RuntimeError:  # the store has gone: nobody can be asked
+            _speaks = True
+    return _speaks or world_size() == 1
 
 
 def leave(code: int) -> NoReturn:
     """End this process with an exit code; one of several skips the interpreter's shutdown.
 
+    So does one that was stopped: Python would end by the signal if it arrived inside an `exec`.
     DistributedDataParallel keeps gloo's threads alive beyond `destroy_process_group`. One of
     them may still hold a tensor of the last exchange, and freeing it while the interpreter
     shuts down aborts the process (https://github.com/pytorch/pytorch/pull/179291).
     """
-    if launched() == 1:
+    if launched() == 1 and code != STOPPED:
         sys.exit(code)
-    with contextlib.suppress(OSError, ValueError):  # a full disk, a closed stream
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a full disk, no stdout
         sys.stdout.flush()
     os._exit(code)
 
@@ -68,9 +93,11 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, and yield the device of this one.
 
     Over gloo on CPUs and NCCL on GPUs, one GPU per process. A process on its own joins nothing.
+    Whatever goes wrong is raised in one process alone, the first that meets it; the others end
+    silently, since what they meet follows from it.
 
     Raises ConfigError if this machine lacks GPUs or a backend, WorkerError if another process
-    has ended and this one can't go on without it.
+    was killed and this one can't go on without it.
     """
     if launched() == 1:
         yield device
@@ -82,12 +109,15 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         raise WorkerError(f"the processes did not find each other: {_short(error)}") from error
     try:
         yield device
-    except RuntimeError as error:
-        if not _is_communication_error(error):
+    except Exception as error:
+        if not _take_the_word():
+            _wait(PATIENCE)
+            sys.exit(1)
+        if not isinstance(error, RuntimeError) or not _is_communication_error(error):
             raise
         raise WorkerError(
-            f"process {rank()} of {world_size()} lost contact with the others, one of which has "
-            f"ended: fix what ended it, and start again with --resume ({_short(error)})"
+            f"process {rank() + 1} of {world_size()} lost contact with the others, one of which "
+            f"has ended: fix what ended it, and start again with --resume ({_short(error)})"
         ) from error
     finally:
         distributed.destroy_process_group()
@@ -125,13 +155,14 @@ def rank_zero_first() -> Iterator[None]:
     if rank() > 0:
         distributed.broadcast_object_list(failed)
         if failed[0]:
-            let_rank_zero_speak()
             raise WorkerError("the first process could not go on; its own message says why")
     try:
         yield
         failed[0] = False
     finally:
         if rank() == 0 and world_size() > 1:
+            if failed[0]:
+                _take_the_word()  # before the others learn of it
             distributed.broadcast_object_list(failed)
 
 

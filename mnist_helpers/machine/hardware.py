@@ -1,9 +1,14 @@
 """Device, precision, memory format: decided here alone; and the random generators."""
 
 import contextlib
+import math
 import os
 import random
+import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +27,8 @@ ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 ISAS_WITHOUT_BFLOAT16 = {
     "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
 }  # fmt: skip
+
+stop_requested = threading.Event()
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -92,6 +99,46 @@ def pick_memory_format(name: str, device: torch.device) -> str:
     return "contiguous" if device.type == "mps" else "channels_last"
 
 
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt, and remember that they did.
+
+    Python drops what is raised in a destructor: `check_for_stop` raises it again. Signals that
+    follow within a second are part of the first one.
+    """
+    last = -math.inf
+
+    def stop(*_: Any) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        stop_requested.set()
+        if last - before > 1:
+            raise KeyboardInterrupt
+
+    stop_requested.clear()
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # elsewhere its owner handles them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as for a job in the background
+                handlers[number] = signal.signal(number, stop)
+    try:
+        yield
+    except Exception as error:
+        if stop_requested.is_set():  # C code turns an interrupt into errors of its own
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        stop_requested.clear()
+
+
+def check_for_stop() -> None:
+    """Raise KeyboardInterrupt if somebody has asked to stop, inside `stoppable`."""
+    if stop_requested.is_set():
+        raise KeyboardInterrupt
+
+
 def seed_everything(seed: int) -> None:
     """Seed the generators of Python, NumPy and PyTorch (on every device)."""
     random.seed(seed)
@@ -120,8 +167,8 @@ def random_states_kept() -> Iterator[None]:
         restore_random_states(states)
 
 
-def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Put all random generators back to where `random_states` found them."""
+def restore_random_states(states: Mapping[str, Any], path: Path | None = None) -> None:
+    """Put all random generators back to where `random_states` found them; `path` has them."""
     try:
         version, internal, gauss_next = states["python"]
         random.setstate((version, tuple(internal), gauss_next))
@@ -133,4 +180,4 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
         if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise CheckpointError(f"the random states in a checkpoint are unusable: {error}") from error
+        raise CheckpointError(f"the random states in {path} are unusable: {error}") from error

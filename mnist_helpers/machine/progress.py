@@ -1,7 +1,8 @@
-"""Progress bars and announcements: all that the package prints, but for the command line."""
+"""Progress bars, announcements, a notebook's plots: all that shows, but for the command line."""
 
 import io
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -16,6 +17,7 @@ from mnist_helpers.machine import distributed
 BAR_FORMAT = "{desc} |{bar:5}| {percentage:3.0f}% {elapsed}<{remaining}{postfix}{whole}"
 BYTES_FORMAT = "{desc} |{bar:5}| {percentage:3.0f}% {n_fmt}B{postfix}"
 REFRESH_SECONDS = 0.5
+PAGE_BACKENDS = ("inline", "notebook", "nbagg", "ipympl", "widget", "webagg")
 Batch = TypeVar("Batch")
 
 
@@ -23,6 +25,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
     """tqdm's bar, with `{whole}`: how long this bar and those still to come take in all."""
 
     repeats = 1  # bars like this one, itself included
+    monitor_interval = 0  # no thread to watch it: a bar that looks at each step needs none
 
     @property
     def format_dict(self) -> MutableMapping[str, Any]:
@@ -36,15 +39,54 @@ class Bar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
 
 
 def announce(text: str) -> None:
-    """Print a line at once; of several processes only the first does."""
-    if distributed.rank() == 0:
+    """Print a line at once; of several processes only the first does.
+
+    A stdout that takes no text (closed, on a full disk, an object without `flush`) is no reason
+    to end an hour of training. A pipe that nobody reads any more is, as for every command.
+    """
+    if distributed.rank() > 0:
+        return
+    try:
         print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except UnicodeEncodeError:
+        print(text.encode("ascii", "backslashreplace").decode(), flush=True)
+    except (OSError, ValueError, AttributeError):
+        pass
 
 
 def is_live() -> bool:
     """Return whether somebody can watch: stdout is a terminal or a notebook's cell."""
-    in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
-    return in_notebook or sys.stdout.isatty()
+    return in_notebook() or is_terminal()
+
+
+def in_notebook() -> bool:
+    """Return whether a notebook's cell shows what is printed."""
+    return type(sys.stdout).__module__.startswith("ipykernel")
+
+
+def is_terminal() -> bool:
+    """Return whether stdout is a terminal; it may also be None, closed, or of another's making."""
+    try:
+        return bool(sys.stdout.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def show_plots_in_page() -> None:
+    """In a notebook, let plots go into the page, whatever MPLBACKEND says in the shell.
+
+    Agg, meant for a shell without a screen, would make them vanish without a word. What draws
+    into a page stays, and `%matplotlib` still chooses anything.
+    """
+    name = os.environ.get("MPLBACKEND", "").lower()
+    in_page = not name or name.startswith("module://") or name in PAGE_BACKENDS
+    if in_page or not in_notebook():
+        return
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    if "matplotlib" in sys.modules:  # too late for the variable
+        sys.modules["IPython"].get_ipython().run_line_magic("matplotlib", "inline")
 
 
 def open_bar(
@@ -55,11 +97,12 @@ def open_bar(
     When nobody is watching it is drawn into memory, so that a log gets one line per bar. If
     `repeats` bars like it make the whole run, it shows how long that will take.
     """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     bar = Bar(
         total=total, desc=description, bar_format=bar_format, mininterval=REFRESH_SECONDS,
         file=sys.stdout if is_live() else io.StringIO(), disable=distributed.rank() > 0,
-        unit_scale=bar_format == BYTES_FORMAT, dynamic_ncols=sys.stdout.isatty(),
-        ascii="utf" not in (sys.stdout.encoding or "utf-8").lower(),
+        unit_scale=bar_format == BYTES_FORMAT, dynamic_ncols=is_terminal(), miniters=1,
+        ascii="utf" not in encoding.lower(),
     )  # fmt: skip
     bar.repeats = repeats
     return bar

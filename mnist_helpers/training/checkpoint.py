@@ -1,57 +1,37 @@
 """One checkpoint, with all a resume restores: saved whole, checked on loading, never executed."""
 
-import contextlib
-import hashlib
-import os
+import io
 import pickle
-import struct
+import re
+import stat
 import warnings
 import zipfile
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mnist_helpers.errors import CheckpointError
+from mnist_helpers.config import as_path
+from mnist_helpers.data.idx import digest, replacing
+from mnist_helpers.errors import CheckpointError, DamagedError
+from mnist_helpers.machine.hardware import pick_device
 
 REQUIRED = (
     "epoch", "model_state_dict", "optimizer_state_dict", "train_accuracy", "test_accuracy",
 )  # fmt: skip
 TRAINED = "trained_state_dict"  # the weights that go on learning, if averaged ones are tested
 SCALER = "scaler_state_dict"
-MAX_BYTES = 256 * 2**20  # unpacked; our own hold 1.5 MB, so this must be something else
-
-
-def digest(value: Any) -> str:
-    """Return a SHA-256 over tensors, numbers, strings and the containers that hold them.
-
-    Two state dicts with the same keys in the same order have the same digest exactly if they
-    are equal to the last bit; where a tensor lives and its memory format make no difference.
-    """
-    sha = hashlib.sha256()
-    _feed(sha, value)
-    return sha.hexdigest()
-
-
-def _feed(sha: Any, value: Any) -> None:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().contiguous()
-        sha.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
-        sha.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    elif isinstance(value, Mapping | list | tuple):
-        sha.update(f"{'map' if isinstance(value, Mapping) else 'list'} {len(value)};".encode())
-        for part in chain(*value.items()) if isinstance(value, Mapping) else value:
-            _feed(sha, part)
-    elif isinstance(value, float):
-        sha.update(b"float " + struct.pack("<d", value))
-    elif not isinstance(value, str | int | bytes | None):
-        raise TypeError(f"{type(value).__name__} is not a type that a checkpoint holds")
-    else:
-        text = f"{type(value).__name__} {len(str(value))} {value!s};"
-        sha.update(text.encode("utf-8", "backslashreplace"))
+# Where other programs keep weights, and what PyTorch's wrappers put into the names of them.
+FOREIGN_KEYS = ("model_state_dict", "state_dict", "model", "net", "weights")
+WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")
+# Files of other kinds, by how they begin after some bytes, and what to say of them.
+OTHER_KINDS = (
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
+    (8, b'{"', "a safetensors file; read it with `safetensors.torch.load_file`"),
+    (0, b"\x89PNG", "a picture"), (0, b"\xff\xd8\xff", "a picture"),
+)  # fmt: skip
 
 
 def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
@@ -66,28 +46,30 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
     CheckpointError
         A key is missing, or the file cannot be written; an older one is still there.
     """
-    path = Path(path)
+    path = as_path(path)
     if missing := [key for key in REQUIRED if key not in checkpoint]:
         raise CheckpointError(f"a checkpoint needs {', '.join(missing)}; save those too")
-    temporary = path.with_name(f".{path.name}.tmp")
+    content = io.BytesIO()  # torch would hide a full disk, and Ctrl-C, behind errors of its own
+    try:
+        torch.save({**checkpoint, "digest": digest(checkpoint)}, content)
+    except (RuntimeError, AttributeError, TypeError, pickle.PicklingError) as error:
+        raise CheckpointError(
+            f"{path} was not written: a checkpoint holds tensors and plain types only ({error}); "
+            "what was there before is untouched"
+        ) from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save({**checkpoint, "digest": digest(checkpoint)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        load_checkpoint(temporary)  # only replace the old file once the new one can be read
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
+            load_checkpoint(temporary)  # only replace the old file once the new one can be read
     except CheckpointError as error:
-        raise CheckpointError(f"{path} was not written: it would not load: {error}") from error
-    except (OSError, RuntimeError, AttributeError, TypeError, pickle.PicklingError) as error:
+        reason = str(error).replace(str(temporary), "it")
+        raise CheckpointError(f"{path} was not written; read back, {reason}") from error
+    except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be written ({error}); make room, choose another folder or save "
-            "plain types; what was there before is untouched"
+            f"{path} cannot be written ({error}); make room, or choose another folder; what was "
+            "there before is untouched"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # its folder may be a file, or read-only
-            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -95,45 +77,86 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     """Read a checkpoint and prove that it is what `save_checkpoint` wrote.
 
     Nothing in it is executed (`weights_only=True`, with torch 2.10 or newer), and its digest
-    must match: otherwise a single flipped bit in the weights would load without a word. Raises
-    CheckpointError if the file is missing, damaged, or not a checkpoint of this package.
+    must match: otherwise a single flipped bit in the weights would load without a word.
+
+    Raises
+    ------
+    DamagedError
+        The file was read, and isn't whole or isn't what was written.
+    CheckpointError
+        It is missing, cannot be read, or is not a checkpoint of this package.
+    ConfigError
+        This machine has no device of the name in `map_location`.
     """
-    path = Path(path)
-    loaded = _read(path, map_location)
-    if not isinstance(loaded, dict) or any(key not in loaded for key in (*REQUIRED, "digest")):
-        raise CheckpointError(f"{path} is not a checkpoint of mnist_helpers: its keys differ")
-    try:
-        fits = loaded.pop("digest") == digest(loaded)
-    # Values that nobody would save can make the hashing raise nearly anything.
-    except Exception as error:
-        raise CheckpointError(f"{path} holds what no checkpoint holds: {error}") from error
-    if not fits:
-        raise CheckpointError(f"{path} is damaged: its contents do not match its digest")
-    _check_values(path, loaded)
-    return loaded
+    path = as_path(path)
+    return _checked(path, _read(path, pick_device(str(map_location))))
 
 
-def _read(path: Path, map_location: str | torch.device) -> Any:
-    """Unpack a file that anybody may have made, without executing anything in it."""
+def _checked(path: Path, loaded: Any) -> dict[str, Any]:
+    keys = loaded if isinstance(loaded, dict) else {}
+    if lacking := [key for key in (*REQUIRED, "digest") if key not in keys]:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of mnist_helpers: it lacks {', '.join(lacking)}. No run "
+            "can go on from it, but the commands evaluate and predict take weights of any program"
+        )
     try:
-        if not path.is_file():  # reading from a pipe could wait forever
-            raise CheckpointError(f"there is no file {path}; train first, or name another")
-        with zipfile.ZipFile(path) as parts:
-            if sum(part.file_size for part in parts.infolist()) > MAX_BYTES:
-                raise CheckpointError(f"{path} is too large to be a checkpoint of this network")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about files that are refused below
-            return torch.load(path, map_location=map_location, weights_only=True)
+        if keys.pop("digest") != digest(keys):
+            raise DamagedError(f"{path} is damaged: its contents do not match its digest")
+        _check_values(path, keys)
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds something other than tensors and plain values, or is damaged; "
-            "it was not executed: use one that this package has written"
-        ) from error
-    # A damaged archive makes torch's reader raise nearly anything.
+    # Values that nobody would save make the checks raise nearly anything.
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be read; it is damaged ({error})") from error
+        raise CheckpointError(f"{path} holds what no checkpoint holds: {error}") from error
+    return keys
+
+
+def _read(path: Path, device: torch.device) -> Any:
+    """Unpack a file that anybody may have made, without executing anything in it."""
+    content = _bytes_of(path)
+    for start, beginning, kind in OTHER_KINDS:
+        if content[start:].startswith(beginning):
+            raise CheckpointError(f"{path} is {kind}")
+    file = io.BytesIO(content)
+    try:
+        if content.startswith(b"PK"):  # PyTorch's own reader lets some damage pass
+            with zipfile.ZipFile(file) as parts:
+                if broken := parts.testzip():
+                    raise zipfile.BadZipFile(f"{broken} does not match its checksum")
+            file.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about files that are refused below
+            return torch.load(file, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        if content.startswith((b"PK", b"\x80")):  # whole, or of PyTorch's format before 1.6
+            raise CheckpointError(
+                f"{path} holds something other than tensors and plain values, such as a whole "
+                "model; it was not executed. Save `model.state_dict()` instead"
+            ) from None
+        raise DamagedError(f"{path} is damaged, or no file that torch.save wrote") from None
+    # A damaged archive makes the readers raise nearly anything.
+    except Exception as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise CheckpointError(f"{path} cannot be read: not enough memory") from error
+        reason = f"{error} ".splitlines()[0] if "weights_only" not in str(error) else "its format"
+        raise DamagedError(
+            f"{path} is damaged, or no file that torch.save wrote: {reason}"
+        ) from None  # PyTorch's message tells people to load it unsafely
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Read a whole file; a CheckpointError says why that isn't possible."""
+    try:
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; name a checkpoint in it")
+        if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe could wait forever
+            raise CheckpointError(f"{path} is not a file; name a checkpoint")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no file {path}; train first, or name another") from error
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or "not enough memory"
+        raise CheckpointError(f"{path} cannot be read: {reason}") from error
 
 
 def _check_values(path: Path, checkpoint: Mapping[str, Any]) -> None:
@@ -155,11 +178,70 @@ def _check_values(path: Path, checkpoint: Mapping[str, Any]) -> None:
 
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Put a checkpoint's weights into a model; raises CheckpointError if they don't fit it."""
-
-    def layout(state: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {name: (weight.shape, weight.dtype) for name, weight in state.items()}
-
     weights = checkpoint["model_state_dict"]
-    if layout(weights) != layout(model.state_dict()):
-        raise CheckpointError(f"{path} holds a different network: its layers aren't the model's")
-    model.load_state_dict(weights)
+    if differences := _differences(weights, model.state_dict()):
+        raise CheckpointError(f"{path} holds a different network: {differences}")
+    model.load_state_dict(dict(weights))  # without `_metadata`, which no digest covers
+
+
+def _differences(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say which layers of two networks differ, and how."""
+
+    def form(state: Mapping[str, Tensor], name: str) -> str:
+        if name not in state:
+            return "missing"
+        kind = str(state[name].dtype).removeprefix("torch.")
+        return f"{kind} {tuple(state[name].shape)}"
+
+    said = [
+        f"{name} is {form(weights, name)} in the file, {form(wanted, name)} in the model"
+        for name in dict.fromkeys([*weights, *wanted])
+        if form(weights, name) != form(wanted, name)
+    ]
+    return "; ".join(said[:3]) + f"; and {len(said) - 3} more" * (len(said) > 3)
+
+
+def take_weights(model: nn.Module, path: str | Path) -> str:
+    """Put the weights in a file into a model, whoever saved it; return in words what they are.
+
+    A checkpoint of this package is checked as by `load_checkpoint`. Elsewhere a state dict is
+    looked for, alone or under one of `FOREIGN_KEYS`. Names of wrappers go, and layers of other
+    names are taken in their order, if all shapes fit; if not, a CheckpointError says which.
+    """
+    path = as_path(path)
+    loaded = _read(path, torch.device("cpu"))
+    if isinstance(loaded, dict) and "digest" in loaded:
+        checkpoint = _checked(path, loaded)
+        load_weights(model, checkpoint, path)
+        return f"epoch {checkpoint['epoch']}"
+    wanted = model.state_dict()
+    try:
+        weights = {WRAPPERS.sub("", name): weight for name, weight in _find_weights(path, loaded)}
+        weights.pop("n_averaged", None)  # torch.optim.swa_utils counts there
+        found = {name: weight.to(torch.float32) for name, weight in weights.items()}
+        if not all(weight.isfinite().all() for weight in found.values()):
+            raise CheckpointError(f"{path} holds weights that are not numbers")
+        in_order = dict(zip(wanted, found.values(), strict=False))
+        taken = found if found.keys() == wanted.keys() else in_order
+        if len(found) != len(wanted) or (differences := _differences(taken, wanted)):
+            differences = _differences(found, wanted)
+            raise CheckpointError(
+                f"the weights in {path} don't fit this network: {differences}. Build the network "
+                "that they belong to, and give it them with load_state_dict"
+            )
+        model.load_state_dict(taken)
+    except CheckpointError:
+        raise
+    except Exception as error:  # anybody's file may hold anything
+        raise CheckpointError(f"{path} holds no weights that can be used: {error}") from error
+    how = "" if taken is found else ", taken in the order of its layers, whose names differ"
+    return f"weights of another program{how}"
+
+
+def _find_weights(path: Path, loaded: Any) -> list[tuple[str, Tensor]]:
+    whole = loaded if isinstance(loaded, dict) else {}
+    for place in [whole, *(whole.get(key) for key in FOREIGN_KEYS)]:
+        items = list(place.items()) if isinstance(place, Mapping) else []
+        if items and all(isinstance(weight, Tensor) for _, weight in items):
+            return [(str(name), weight) for name, weight in items]
+    raise CheckpointError(f"{path} has no state_dict, alone or as {', '.join(FOREIGN_KEYS)}")

@@ -1,23 +1,87 @@
-"""A run's folder: its checkpoints, the best, which to resume from, moving an older run aside."""
+"""A run's folder: its lock, its checkpoints, the best, where to resume, moving others aside."""
 
 import contextlib
+import errno
+import os
 import re
-import tempfile
+import socket
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mnist_helpers.config import DataSource, ResolvedConfig, TrainConfig
-from mnist_helpers.errors import CheckpointError, DataError
+from mnist_helpers.data.idx import replacing
+from mnist_helpers.errors import CheckpointError, DamagedError, DataError
 from mnist_helpers.history import History
 from mnist_helpers.machine.progress import announce
 from mnist_helpers.training.checkpoint import load_checkpoint, save_checkpoint
 
 BEST_NAME = "best_mnist_model.pth"
 EPOCH_PATTERN = re.compile(r"mnist_model_epoch_(\d+)\.pth")
+LOCK_NAME, OWNER_NAME, TRIAL_NAME = ".run.lock", ".run.owner", ".trial.pth"
+LEFTOVERS = f".{BEST_NAME}.*.tmp", ".mnist_model_epoch_*.tmp", f".{TRIAL_NAME}*"
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # some drives
 # What a run needs to go on, in addition to what every checkpoint holds.
 NEEDED_TO_RESUME = {
     "history": list, "random_states": dict, "config": dict, "data": dict, "run_id": str,
 }  # fmt: skip
+# How many digits a source holds, for training and for testing.
+SIZES = {DataSource.MNIST: (60_000, 10_000), DataSource.SAMPLE: (4_000, 1_000)}
+
+
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Prepare a folder for a run and keep other runs out, but not readers.
+
+    The lock is the operating system's: it ends with its process, however that ends. Raises
+    CheckpointError if another run has it, or the folder cannot be written or listed.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            is_locked = _lock(folder, stack)
+            stack.callback(_remove, [folder / OWNER_NAME, folder / LOCK_NAME])
+            with replacing(folder / OWNER_NAME) as temporary:
+                temporary.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+            epoch_checkpoints(folder)  # a folder that can't be listed would be overwritten
+        except OSError as error:
+            raise CheckpointError(
+                f"no checkpoints can be written to {folder} ({error}); choose another folder"
+            ) from error
+        if is_locked:  # so they are of runs that were killed
+            _remove(path for pattern in LEFTOVERS for path in folder.glob(pattern))
+        yield
+
+
+def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
+    try:
+        stack.enter_context(FileLock(folder / LOCK_NAME, timeout=0))
+    except Timeout as error:
+        owner = "another run"
+        with contextlib.suppress(OSError, UnicodeError):
+            owner = (folder / OWNER_NAME).read_text("utf-8")
+        raise CheckpointError(
+            f"{owner} is training in {folder}: wait for its end, stop it, or choose another folder"
+        ) from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        announce(f"The drive of {folder} has no locks: see that only one run trains there.")
+        return False
+    return True
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def try_saving(folder: Path, checkpoint: dict[str, Any]) -> None:
+    """Save a checkpoint and remove it: what can't be saved should fail before the training."""
+    _remove([save_checkpoint(folder / TRIAL_NAME, checkpoint)])
 
 
 def epoch_name(epoch: int) -> str:
@@ -26,55 +90,70 @@ def epoch_name(epoch: int) -> str:
 
 
 def epoch_checkpoints(folder: str | Path) -> list[Path]:
-    """Return the epoch checkpoints in a folder, the first epoch first."""
-    found = []
-    for path in Path(folder).glob("mnist_model_epoch_*.pth"):
-        if match := EPOCH_PATTERN.fullmatch(path.name):
-            found.append((int(match[1]), path))
+    """Return the epoch checkpoints in a folder, the first epoch first.
+
+    Raises CheckpointError if the folder is there and cannot be listed.
+    """
+    try:
+        paths = list(Path(folder).iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be listed: {error.strerror}") from error
+    found = [(int(match[1]), p) for p in paths if (match := EPOCH_PATTERN.fullmatch(p.name))]
     return [path for _, path in sorted(found)]
 
 
 def find_run(config: TrainConfig, source: DataSource = DataSource.MNIST) -> dict[str, Any] | None:
     """Return the last checkpoint of a finished run of this recipe, from `config.checkpoint_dir`.
 
-    None if the folder holds no run, an unfinished one, or one of other settings or digits.
-    Raises CheckpointError if that checkpoint is damaged.
+    None if the folder holds no run, an unfinished one, or one of other settings or digits, or of
+    a part of them that the recipe doesn't name. Raises CheckpointError if that checkpoint is
+    damaged or cannot be read.
     """
-    found = epoch_checkpoints(config.checkpoint_dir) if config.checkpoint_dir else []
-    if not found:
+    if not (found := epoch_checkpoints(config.checkpoint_dir) if config.checkpoint_dir else []):
         return None
     checkpoint = load_checkpoint(found[-1])
     saved, data = checkpoint.get("config"), checkpoint.get("data")
     if not isinstance(saved, dict) or not isinstance(data, dict):
         return None
-    is_same = not config.resolved().differences(saved) and data.get("source") == source
+    wanted: dict[str, Any] = {"train_source": source, "test_source": source}
+    if source in SIZES:
+        sizes = config.train_limit or SIZES[source][0], config.test_limit or SIZES[source][1]
+        wanted |= dict(zip(("train_size", "test_size"), sizes, strict=True))
+    is_same = not config.resolved().differences(saved) and wanted.items() <= data.items()
     return checkpoint if is_same and checkpoint["epoch"] == config.epochs else None
 
 
 def find_checkpoint(path: Path, own_folder: Path | None) -> tuple[Path, dict[str, Any]] | None:
     """Return the checkpoint that a path means: itself, or the last intact one of a folder.
 
-    Only `own_folder`, where the run itself saves, need not exist yet. Raises CheckpointError
-    if there is no such file or folder, or the file cannot be read.
+    Only `own_folder`, where the run itself saves, need not exist yet; of anything else a
+    CheckpointError says that it is missing, or why it cannot be read.
     """
-    if path.is_file() or path.suffix == ".pth":
-        return path, load_checkpoint(path)
-    if not path.is_dir() and path != own_folder:
+    try:
+        if path.is_dir():
+            return last_intact_checkpoint(path)
+        if path.exists() or path.suffix == ".pth":
+            return path, load_checkpoint(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if path != own_folder:
         raise CheckpointError(f"{path} does not exist; name a checkpoint or a folder of them")
-    return last_intact_checkpoint(path)
+    return None
 
 
 def last_intact_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the last epoch's checkpoint that is not damaged, with its path.
 
     Damaged ones are named along the way. None if the folder holds no checkpoint at all; raises
-    CheckpointError if all of them are damaged.
+    CheckpointError if all of them are damaged, or one cannot be read: it may be whole.
     """
     found = epoch_checkpoints(folder)
     for path in reversed(found):
         try:
             return path, load_checkpoint(path)
-        except CheckpointError as error:
+        except DamagedError as error:
             announce(f"{error}. Trying the one before it.")
     if found:
         raise CheckpointError(f"every checkpoint in {folder} is damaged; start a new run")
@@ -85,14 +164,11 @@ def check_fits(
     path: Path, checkpoint: dict[str, Any], config: ResolvedConfig, data: dict[str, Any]
 ) -> None:
     """Raise CheckpointError, with each setting that differs, unless a run can go on from it."""
-    missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
-    if missing:
+    if missing := [key for key in NEEDED_TO_RESUME if key not in checkpoint]:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: a run cannot go on from it")
     sound = all(isinstance(checkpoint[key], kind) for key, kind in NEEDED_TO_RESUME.items())
-    values = [*checkpoint["config"].values(), *checkpoint["data"].values()] if sound else []
-    if not sound or not all(
-        value is None or isinstance(value, str | float | int) for value in values
-    ):
+    values = [*checkpoint["config"].values(), *checkpoint["data"].values()] if sound else [...]
+    if not all(value is None or isinstance(value, str | float | int) for value in values):
         raise CheckpointError(f"{path} holds values of the wrong type; train again")
     before = checkpoint["data"]
     differences = config.differences(checkpoint["config"]) + [
@@ -103,7 +179,7 @@ def check_fits(
     if differences:
         raise CheckpointError(
             f"{path} was made with a different configuration ({'; '.join(differences)}): "
-            "use the same settings, or start a new run"
+            "use the same settings and data, or start a new run"
         )
 
 
@@ -113,47 +189,44 @@ def read_history(path: Path, checkpoint: dict[str, Any], source: DataSource) -> 
         history = History.from_records(checkpoint["history"], source)
     except (DataError, TypeError) as error:
         raise CheckpointError(f"{path} holds no history: {error}") from error
-    if history.column("epoch") != list(range(1, checkpoint["epoch"] + 1)):
+    epochs = [*range(1, len(history) + 1)]
+    if len(history) != checkpoint["epoch"] or history.column("epoch") != epochs:
         raise CheckpointError(f"{path} holds a history that doesn't match its epochs")
     return history
 
 
-def repair_best(folder: Path, epochs_folder: Path, epoch: int, run_id: str) -> None:
-    """Write the best checkpoint again, from its epoch's, if it is another run's or damaged."""
-    with contextlib.suppress(CheckpointError):
-        best = load_checkpoint(folder / BEST_NAME)
-        # One of a later epoch is kept if that epoch is there, though this run starts before it.
-        known = best["epoch"] == epoch or (folder / epoch_name(best["epoch"])).is_file()
-        if best.get("run_id") == run_id and known:
-            return
+def repair_best(folder: Path, epochs_folder: Path, history: History) -> None:
+    """Write the best checkpoint again, from its epoch's, if it is lost, damaged or an older one.
+
+    One of a later epoch stays if that epoch is there, though this run goes on before it.
+    """
+    if history.best is None:
+        return
+    path, epoch = folder / BEST_NAME, history.best.epoch
     try:
-        save_checkpoint(folder / BEST_NAME, load_checkpoint(epochs_folder / epoch_name(epoch)))
+        if path.exists():
+            saved = load_checkpoint(path)["epoch"]
+            later = saved > len(history) and (folder / epoch_name(saved)).exists()
+            if saved == epoch or later:
+                return
+    except DamagedError as error:
+        announce(f"{error}. Writing it again.")
+    try:
+        save_checkpoint(path, load_checkpoint(epochs_folder / epoch_name(epoch)))
     except CheckpointError as error:
         announce(f"The best checkpoint, of epoch {epoch}, is lost: {error}")
 
 
-def make_ready(folder: Path) -> None:
-    """Make a folder, see that it can be written, and remove what a killed run left there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CheckpointError(
-            f"no checkpoints can be written to {folder} ({error}); choose another folder"
-        ) from error
-    for path in folder.glob(".*.pth.tmp"):
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+def move_to_previous(folder: str | Path, run_id: str | None = None) -> Path | None:
+    """Move the checkpoints of other runs out of the way; return where they went, if any did.
 
-
-def move_to_previous(folder: str | Path) -> Path | None:
-    """Move an older run's checkpoints out of the way; return where they went, if there were any.
-
-    They go to `previous/`, or to `previous-2/` and so on: nothing is overwritten.
+    They go to `previous/`, or to `previous-2/` and so on. Those of `run_id`, and damaged ones
+    beside these, stay.
     """
     folder = Path(folder)
     old = [*epoch_checkpoints(folder), *folder.glob(BEST_NAME)]
+    if run_id is not None:
+        old = [path for path in old if _is_another_run(path, run_id)]
     if not old:
         return None
     target, number = folder / "previous", 1
@@ -167,3 +240,10 @@ def move_to_previous(folder: str | Path) -> Path | None:
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be changed ({error}); choose another") from error
     return target
+
+
+def _is_another_run(path: Path, run_id: str) -> bool:
+    try:
+        return load_checkpoint(path).get("run_id") != run_id
+    except DamagedError:
+        return False

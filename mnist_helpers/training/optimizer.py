@@ -16,6 +16,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mnist_helpers.config import ResolvedConfig, TrainConfig
 from mnist_helpers.errors import CheckpointError, ConfigError
+from mnist_helpers.machine.hardware import check_for_stop
 from mnist_helpers.training.checkpoint import SCALER, TRAINED, load_weights
 
 
@@ -55,7 +56,8 @@ class Optimization:
         clip_grad_norm_(self.model.parameters(), self._clip_norm)
 
     def after_step(self) -> None:
-        """Move the learning rate and the average, after each step of the optimizer."""
+        """Move learning rate and average after each step, unless somebody has asked to stop."""
+        check_for_stop()
         if self.scheduler is not None:
             with warnings.catch_warnings():
                 if self.scaler.is_enabled():  # it skips steps whose float16 gradients overflow
@@ -76,19 +78,14 @@ class Optimization:
         for ours, theirs in zip(average.buffers(), self.model.buffers(), strict=True):
             ours.copy_(theirs)
 
-    def finish(self) -> None:
-        """Leave in the model the weights that were tested."""
-        if self.average is not None and self._has_begun:
-            self.model.load_state_dict(self.average.state_dict())
-
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""
         state = {
-            "model_state_dict": self.tested.state_dict(),
+            "model_state_dict": dict(self.tested.state_dict()),
             "optimizer_state_dict": self.optimizer.state_dict(),
         }
         if self.average is not None:
-            state[TRAINED] = self.model.state_dict()
+            state[TRAINED] = dict(self.model.state_dict())
         if self.scaler.is_enabled():
             state[SCALER] = self.scaler.state_dict()
         return state
@@ -120,15 +117,17 @@ def load_optimizer(optimizer: Optimizer, checkpoint: Mapping[str, Any], path: st
         optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
         if optimizer.state_dict()["param_groups"] != fresh:
             raise ValueError("its learning rate or momentum differs")
-        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-            buffer = optimizer.state[parameter].get("momentum_buffer")
-            if optimizer.defaults["momentum"] == 0 and buffer is None:
-                continue
-            if buffer is None:
-                raise ValueError("a momentum is missing")
-            if buffer.shape != parameter.shape or not buffer.isfinite().all():
-                raise ValueError(f"a momentum of shape {tuple(buffer.shape)}, or not finite")
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        buffers = {p: s.get("momentum_buffer") for p, s in optimizer.state.items()}
+        if optimizer.defaults["momentum"] and not any(b is not None for b in buffers.values()):
+            raise ValueError("momentum is missing")  # of a frozen layer it may be
+        for parameter, buffer in buffers.items():
+            if buffer is not None:
+                if buffer.shape != parameter.shape or not buffer.isfinite().all():
+                    raise ValueError(f"a momentum of shape {tuple(buffer.shape)}, or not finite")
+                # Into memory of its own: what a file holds may overlap itself.
+                own = torch.empty_like(parameter).copy_(buffer)
+                optimizer.state[parameter]["momentum_buffer"] = own
+    except Exception as error:  # what a file holds may make PyTorch raise nearly anything
         raise CheckpointError(f"{path} holds the state of another optimizer: {error}") from error
 
 

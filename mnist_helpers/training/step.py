@@ -1,7 +1,7 @@
 """One training step, an epoch of steps, and evaluation: notebook 03 writes this loop by hand."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from mnist_helpers.data.digits import check_labels
 from mnist_helpers.errors import InputError, TrainingError
+from mnist_helpers.history import training_text
 from mnist_helpers.machine import distributed
 from mnist_helpers.machine.hardware import PRECISIONS, device_of
 from mnist_helpers.machine.progress import Bar, announce
@@ -73,11 +75,12 @@ class RunningMetrics:
         metrics = self.mean()
         if not math.isfinite(metrics.loss):
             step = "it was summed" if math.isinf(self.first_bad) else f"step {int(self.first_bad)}"
-            rate = f" (learning rate {optimizer.param_groups[0]['lr']:g})" if optimizer else ""
+            cause = "the weights are far too large"
+            if optimizer is not None:
+                cause = f"the learning rate, {optimizer.param_groups[0]['lr']:g}, is too high"
             raise TrainingError(
-                f"the loss has been {metrics.loss} since {step}{rate}: the weights grew beyond all "
-                "bounds. Lower the learning rate (the recipe's is 0.01), and look for images with "
-                "values that are not numbers."
+                f"the loss has been {metrics.loss} since {step}: either {cause}, or images hold "
+                "values that are NaN or infinite"
             )
         return metrics
 
@@ -114,7 +117,8 @@ def train_one_epoch(
     model, loss_fn, optimizer, precision, scaler
         As `train_step` takes them.
     loader
-        Gives images (N, 1, 28, 28) and labels (N,), which go to the model's device.
+        Gives images (N, 1, 28, 28) and labels (N,), which go to the model's device: a
+        `DataLoader`, or a list or a generator of such pairs, of tensors or NumPy arrays.
     bar
         Advances by one per batch, and shows the running loss and accuracy after it.
     after_step
@@ -123,12 +127,11 @@ def train_one_epoch(
     Raises
     ------
     InputError, TrainingError
-        The loader has no batch; the loss is infinite or not a number.
+        The loader has no batch, or one that does not fit; the loss is infinite or not a number.
     """
     model.train()
     running = RunningMetrics(device_of(model))
-    for images, labels in loader:
-        images, labels = images.to(running.device), labels.to(running.device)
+    for images, labels in batches_for(model, loader, "training"):
         loss, logits = train_step(model, images, labels, loss_fn, optimizer, precision, scaler)
         if after_step is not None:
             after_step()
@@ -139,11 +142,6 @@ def train_one_epoch(
             so_far = running.check(optimizer) if alone else running.mean()
             bar.set_postfix_str(training_text(*so_far), refresh=False)
     return running.gather("training").check(optimizer)
-
-
-def training_text(loss: float, accuracy: float) -> str:
-    """Say how training is going, as a bar shows it."""
-    return f"loss {loss:.4f} train {accuracy:.2%}"
 
 
 @torch.no_grad()
@@ -160,10 +158,9 @@ def evaluate(
     loss_fn = loss_fn or nn.CrossEntropyLoss()
     running = RunningMetrics(device_of(model))
     with evaluation_mode(model):
-        for images, labels in loader:
+        for images, labels in batches_for(model, loader, which):
             if not len(labels):  # of several processes one may have nothing to do
                 continue
-            images, labels = images.to(running.device), labels.to(running.device)
             logits = model(images)
             running.add(loss_fn(logits, labels), logits, labels)
     return running.gather(which).check()
@@ -178,3 +175,36 @@ def warn_if_stuck(epoch: int, steps: int, loss: float) -> None:
             "(ln 10 = 2.30). Likely causes: a learning rate far too small, or so large that "
             "every ReLU has died; labels that don't match the images; init='default'."
         )
+
+
+def batches_for(model: nn.Module, loader: Batches, which: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a loader's batches, of tensors or NumPy arrays, on a model's device.
+
+    Raises InputError for what is no batch of images and labels; `which` names the loader.
+    """
+    weights = next(model.parameters(), torch.zeros(()))
+    for number, batch in enumerate(loader, start=1):
+        try:
+            images, labels = map(torch.as_tensor, batch)
+            fits = images.is_floating_point() and not labels.is_floating_point()
+            fits = fits and labels.shape == images.shape[:1]
+        except (TypeError, ValueError, RuntimeError):
+            fits = False
+        if not fits:
+            raise InputError(
+                f"batch {number} of the {which} loader is {_in_words(batch)}; it must be a pair of "
+                "normalised images (N, 1, 28, 28) and whole labels (N,), as make_loader gives them"
+            )
+        if labels.device.type == "cpu":  # elsewhere a look would wait for the device
+            check_labels(labels.numpy(), f"batch {number}: the {which}")
+        yield images.to(weights.device, weights.dtype), labels.to(weights.device, torch.int64)
+
+
+def _in_words(value: Any) -> str:
+    """Say what a batch is: types and shapes."""
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        return f"a {kind} with the keys {', '.join(map(repr, value))}"
+    if isinstance(value, tuple | list):
+        return f"a {kind} of {', '.join(map(_in_words, value[:3])) or 'nothing'}"
+    return f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "dtype") else kind

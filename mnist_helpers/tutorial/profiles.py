@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mnist_helpers.config import RECIPES, DataSource, TrainConfig
+from mnist_helpers.config import RECIPES, DataSource, TrainConfig, as_path
 from mnist_helpers.data.idx import find_mnist
 from mnist_helpers.errors import ConfigError
+from mnist_helpers.machine.progress import show_plots_in_page
 
 PROFILE_VARIABLE = "MNIST_PROFILE"
+HOME_VARIABLE = "MNIST_HOME"  # where data/, model_checkpoints/ and build/ are; the project if unset
 BUILD_VARIABLE = "MNIST_BUILD_DIR"  # where the quick profile writes; `build/quick` if unset
 RESUME_VARIABLE = "MNIST_RESUME"
 
@@ -31,23 +33,32 @@ def project_folder() -> Path:
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
 
+def home_folder() -> Path:
+    """Return the folder that holds all that the notebooks write: the project, or `MNIST_HOME`.
+
+    A relative one starts at the project, since notebooks and tools work in different folders.
+    """
+    return project_folder() / as_path(os.environ.get(HOME_VARIABLE) or ".")
+
+
 def profile_config(name: str | None = None) -> TrainConfig:
     """Return the recipe for a notebook, with the folders of the project.
 
     `name` is "quick", "default" or "full"; None takes the environment variable
     `MNIST_PROFILE`, or else "default". The quick profile writes below `build/` only, never
     among a reader's checkpoints, and reads `data/` if the real files are there already.
+    `MNIST_HOME` moves all these folders, for instance out of a checkout that is read-only.
     """
     name = name or os.environ.get(PROFILE_VARIABLE) or "default"
     if name not in PROFILES:
         raise ConfigError(f"{PROFILE_VARIABLE} must be one of {', '.join(PROFILES)}, got {name!r}")
-    project = project_folder()
-    data, checkpoints = project / "data", project / "model_checkpoints"
+    home = home_folder()
+    data, checkpoints = home / "data", home / "model_checkpoints"
     if name == "quick":
-        build = Path(os.environ.get(BUILD_VARIABLE) or project / "build" / "quick")
-        checkpoints = build / "checkpoints"
+        build = as_path(os.environ.get(BUILD_VARIABLE) or "build/quick")
+        checkpoints = home / build / "checkpoints"
         if find_mnist(data) != data:
-            data = project / "build" / "data"
+            data = home / "build" / "data"
     return TrainConfig(
         **PROFILES[name],
         data_root=_seen_from_here(data),
@@ -82,3 +93,6 @@ def _seen_from_here(path: Path) -> Path:
         return Path(os.path.relpath(path))
     except ValueError:  # another drive, on Windows
         return path
+
+
+show_plots_in_page()  # also those of notebooks that draw with matplotlib alone

@@ -69,7 +69,7 @@ def make_data(root):
             packed = path.with_name(f"{path.name}.gz")
             packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
             hashes = file_hash(path), file_hash(packed)
-            entries.append(DataFile(path.name, path.stat().st_size, *hashes))
+            entries.append(DataFile(path.name, path.stat().st_size, *hashes, packed.stat().st_size))
     return tuple(entries)
 
 
