@@ -38,7 +38,7 @@ run: install-notebooks
 	@MNIST_PROFILE=$(or $(PROFILE),quick) $(BIN)/python tools/run_notebooks.py
 
 lab: install-notebooks
-	@$(BIN)/python -m jupyterlab --notebook-dir=notebooks
+	@$(BIN)/python -m jupyterlab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 notebooks: install-notebooks
 	@MNIST_PROFILE=$(or $(PROFILE),full) $(BIN)/python tools/run_notebooks.py --in-place

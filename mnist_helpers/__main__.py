@@ -14,7 +14,9 @@ def start() -> NoReturn:
     try:
         from mnist_helpers.cli import run
     except (ImportError, MemoryError) as error:
-        sys.exit(f"mnist-helpers: cannot be loaded ({error}); is there enough memory?")
+        sys.exit(
+            f"mnist-helpers: cannot start ({error}); install what is missing, or free some memory"
+        )
     run()
 
 

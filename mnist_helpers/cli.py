@@ -197,7 +197,7 @@ def _predict(given: argparse.Namespace) -> int:
         try:
             picture = prepare(path)
             if given.save is not None:
-                Image.fromarray(picture).save(given.save)
+                Image.fromarray(picture).save(given.save, format="PNG")
             (answer,) = predict(model, [picture])
             answers.append({"file": str(path), **dataclasses.asdict(answer)})
         except errors.InputError as error:

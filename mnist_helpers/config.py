@@ -1,6 +1,7 @@
 """Every number of the recipe: `TrainConfig`, `RECIPES`, and `ResolvedConfig` for one machine."""
 
 import dataclasses
+import math
 import numbers
 import os
 import urllib.parse
@@ -49,21 +50,27 @@ class DataSource(StrEnum):
 
 
 def as_path(words: str | os.PathLike[str]) -> Path:
-    """Return the path that somebody means: `~` is the home folder, `file://` and quotes go.
+    """Return the path that is meant: `~` is the home folder; `file://` and quotes are dropped.
 
     A shell does this, but not for a setting in Python, an environment variable or a Windows
     prompt. (A folder that is really called `~` is `./~`.) Raises ConfigError if the words are no
     path.
     """
     try:
-        text = os.fsdecode(words).strip()
-        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-            text = text[1:-1]
+        text = os.fsdecode(words)
+        if isinstance(words, str):
+            text = text.strip()
+            if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+                text = text[1:-1]
         if text.lower().startswith("file://"):
-            text = urllib.request.url2pathname(urllib.parse.urlsplit(text).path)
+            _, host, place, *_ = urllib.parse.urlsplit(text)
+            if host not in ("", "localhost"):
+                raise ValueError(f"it is on {host}; a path on this machine has three slashes")
+            text = urllib.request.url2pathname(place)
         if not text or "\0" in text:
-            raise ValueError("nothing can be called that")
-        return Path(os.path.expanduser(text))  # noqa: PTH111  # pathlib's takes "./~" for "~"
+            raise ValueError("it is empty, or holds a null character")
+        path = Path(os.path.expanduser(text))  # noqa: PTH111  # pathlib takes "./~" for "~"
+        return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{words!r} is not a path: {error}") from error
 
@@ -80,8 +87,11 @@ def _number(kind: type, expected: str, inside: Callable[[Any], bool]) -> _Rule:
     base = numbers.Integral if kind is int else numbers.Real  # NumPy's numbers too
 
     def accepts(value: Any) -> bool:
-        is_number = isinstance(value, base) and not isinstance(value, bool)
-        return is_number and -(2**32) < value < 2**32 and inside(kind(value))
+        try:
+            number = kind(value) if isinstance(value, base) else math.nan
+        except OverflowError:
+            return False
+        return not isinstance(value, bool) and -(2**32) < number < 2**32 and inside(number)
 
     return _Rule(accepts, expected, kind)
 
@@ -152,7 +162,8 @@ class TrainConfig:
     average: float = setting(
         0.0, "test and keep averaged weights, fading by this factor per step; 0: none", _BELOW_1
     )
-    # Of the matrix products in training: weights are stored, and tested, in float32.
+    # Of the matrix products in training. Weights are stored, and tested, in float32; GPUs since
+    # NVIDIA's Ampere round the factors of float32 convolutions (TF32), as PyTorch has it.
     precision: str = setting("auto", "auto, float32, bfloat16 or float16", _PRECISION)
     memory_format: str = setting("auto", "auto, channels_last or contiguous", _MEMORY_FORMAT)
     # Faster, with the same batches; without it a DataLoader reads them.
@@ -165,7 +176,10 @@ class TrainConfig:
                 continue
             if not rule.accepts(value):
                 raise ConfigError(f"{entry.name} must be {rule.expected}, got {value!r}")
-            object.__setattr__(self, entry.name, rule.convert(value))
+            try:
+                object.__setattr__(self, entry.name, rule.convert(value))
+            except ConfigError as error:
+                raise ConfigError(f"{entry.name}: {error}") from error
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov needs a momentum above 0")
 

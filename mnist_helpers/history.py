@@ -193,12 +193,12 @@ def _csv_rows(text: str) -> list[dict[str, Any]]:
     reader = csv.DictReader(lines)
     if not set(REQUIRED) <= set(reader.fieldnames or ()):
         got = f"it starts with {heading!r:.40}" if text.strip() else "it is empty"
-        raise DataError(f"{got}, not with the heading {','.join(REQUIRED)}")
+        raise DataError(f"{got}; its first line must name {','.join(REQUIRED)}")
     return list(reader)
 
 
 def _with_known_ending(path: str | os.PathLike[str]) -> Path:
     path = as_path(path)
     if path.suffix.lower() not in (".csv", ".json"):
-        raise InputError(f"a history is a .csv or a .json file, got {str(path)!r}")
+        raise InputError(f"a history must be a .csv or a .json file, got {str(path)!r}")
     return path

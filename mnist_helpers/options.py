@@ -27,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def path(words: str) -> Path:
-    """Read a path; argparse calls by this function's name what is none."""
+    """Read a path; argparse puts this function's name into its message about an invalid one."""
     return as_path(words)
 
 

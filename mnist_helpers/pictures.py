@@ -126,7 +126,7 @@ def _fault(error: Exception, in_memory: bool) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     if isinstance(error, UnidentifiedImageError):
-        return f"is none of {', '.join(FORMATS)}"
+        return f"is not a picture in one of the formats {', '.join(FORMATS)}; convert it to PNG"
     if isinstance(error, Image.DecompressionBombError):
         return f"has more than {MAX_PIXELS:,} pixels; make it smaller"
     if isinstance(error, MemoryError):
@@ -135,7 +135,7 @@ def _fault(error: Exception, in_memory: bool) -> str:
         return f"cannot be read: {error.strerror}"
     if in_memory or isinstance(error, ConfigError | UnicodeEncodeError):
         return f"cannot be read: {error}"
-    return f"cannot be read; it is damaged ({error})"
+    return f"is damaged ({error}); save or copy it again"
 
 
 def _read(path: Path) -> np.ndarray:

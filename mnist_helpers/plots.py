@@ -26,7 +26,7 @@ def _any_backend() -> Iterator[None]:
         yield
     except (ImportError, OSError, ValueError) as error:
         raise ConfigError(
-            f"matplotlib cannot be loaded ({error}); see your matplotlibrc, if you have one"
+            f"matplotlib cannot be loaded ({error}); check your matplotlibrc, or reinstall it"
         ) from error
     finally:
         if name is not None:
@@ -111,7 +111,7 @@ def _new_axes(*grid: int, **options: Any) -> Any:
     try:
         _, axes = plt.subplots(*grid, layout="constrained", **options)
     except ImportError as error:
-        announce(f"Plots cannot be shown, only saved: {error}. See MPLBACKEND.")
+        announce(f"Plots can be saved but not shown: {error}. Try it with MPLBACKEND unset.")
         plt.switch_backend("agg")
         _, axes = plt.subplots(*grid, layout="constrained", **options)
     return axes

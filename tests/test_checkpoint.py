@@ -85,11 +85,11 @@ OTHER_KINDS = {
     "a safetensors file": lambda p: p.write_bytes(struct.pack("<Q", 30) + b'{"weight":{}}'),
     "a picture": lambda p: Image.new("L", (9, 9)).save(p, "PNG"),
     "is a folder": lambda p: p.mkdir(),
-    "is not a file": lambda p: os.mkfifo(p),
+    "is not a regular file": lambda p: os.mkfifo(p),
     "not a checkpoint of mnist_helpers: it lacks digest": legacy,
     "it lacks epoch": lambda p: torch.save(make_linear().state_dict(), p),
     "a whole model; it was not executed": lambda p: torch.save(make_linear(), p),
-    "no file that torch.save wrote": as_torchscript,
+    "is a TorchScript file": as_torchscript,
 }
 
 
@@ -107,15 +107,15 @@ def test_a_file_of_another_kind_is_named_as_what_it_is(tmp_path, words):
 @pytest.fixture
 def unreadable(tmp_path, monkeypatch):
     """Return a function that makes reading one file fail, as a drive or a system may."""
-    path, real = save_checkpoint(tmp_path / "c.pth", example()), Path.read_bytes
+    path, real = save_checkpoint(tmp_path / "c.pth", example()), Path.open
 
     def fail_with(error):
-        def read(self):
+        def open_(self, *mode, **how):
             if self == path:
                 raise error
-            return real(self)
+            return real(self, *mode, **how)
 
-        monkeypatch.setattr(Path, "read_bytes", read)
+        monkeypatch.setattr(Path, "open", open_)
         return path
 
     return fail_with
@@ -176,9 +176,9 @@ def test_weights_of_other_programs_are_taken_where_they_fit(tmp_path, kind, zipp
     model = make_linear()
     said = take_weights(model, path)
     assert digest(model.state_dict()) == digest(state)
-    assert said.startswith("weights of another program")
-    assert ("names differ" in said) == (kind == "other names")
-    with pytest.raises(CheckpointError, match="No run can go on from it"):
+    assert said.startswith("weights from another program")
+    assert ("its layers differ" in said) == (kind == "other names")
+    with pytest.raises(CheckpointError, match="A run cannot go on from it"):
         load_checkpoint(path)
 
 
@@ -201,9 +201,12 @@ def test_our_own_checkpoint_says_its_epoch(tmp_path):
         ),
         ({"1.weight": torch.zeros(10, 784)}, r"1\.bias is missing in the file, float32 \(10,\)"),
         ({"1.weight": torch.zeros(9, 784), "1.bias": torch.zeros(9)}, r"1\.weight is .*\(9, 784\)"),
-        ({"1.weight": torch.full((10, 784), math.nan), "1.bias": torch.zeros(10)}, "not numbers"),
-        ({"loss": 0.5}, "has no state_dict"),
-        ([torch.zeros(10, 784)], "has no state_dict"),
+        (
+            {"1.weight": torch.full((10, 784), math.nan), "1.bias": torch.zeros(10)},
+            "NaN or infinite",
+        ),
+        ({"loss": 0.5}, "contains no state_dict"),
+        ([torch.zeros(10, 784)], "contains no state_dict"),
         ({"1.weight": torch.zeros(10, 784).to_sparse(), "1.bias": torch.zeros(10)}, "foreign"),
         ({"1.weight": torch.zeros(10, 784, device="meta"), "1.bias": torch.zeros(10)}, "foreign"),
     ],

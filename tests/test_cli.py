@@ -1,15 +1,21 @@
 import json
+import os
 import re
+import shlex
+import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mnist_helpers import cli, options
 from mnist_helpers.cli import main
 from mnist_helpers.config import DataSource, TrainConfig
 from mnist_helpers.data.digits import load_mnist
+from mnist_helpers.errors import ConfigError
 from mnist_helpers.history import History
+from mnist_helpers.model import MnistCNN
 from mnist_helpers.pictures import prepare
 from mnist_helpers.training import fit as fit_module
 from mnist_helpers.training.checkpoint import digest, load_checkpoint, save_checkpoint
@@ -138,7 +144,7 @@ def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch,
 def test_resuming_a_finished_run_says_so_and_exits_with_0(capsys):
     assert main(["train", *SMALL]) == 0
     assert main(["train", *SMALL, "--resume"]) == 0
-    assert "all 2 epochs are finished; nothing to do" in capsys.readouterr().out
+    assert "all 2 epochs are finished. To go on, raise epochs" in capsys.readouterr().out
 
 
 def test_stopped_before_training_is_130_too(monkeypatch, capsys):
@@ -239,7 +245,9 @@ def test_predict_answers_what_it_can_and_names_the_rest(pictures, capsys):
     capsys.readouterr()
     assert main(["predict", *pictures]) == 1
     captured = capsys.readouterr()
-    assert captured.err == "mnist-helpers: text.png is none of PNG, JPEG, WEBP, BMP, GIF\n"
+    assert re.fullmatch(
+        "mnist-helpers: text.png is not a picture in one of .*; convert it to PNG\n", captured.err
+    )
     first, second = captured.out.splitlines()
     assert re.fullmatch(r"digit 0 ü\.png: \d  \(\d: [\d.]+%, \d: [\d.]+%, \d: [\d.]+%\)", first)
     assert second.startswith("digit 1 ü.png: ")
@@ -283,3 +291,59 @@ def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
     assert main(["train", *SMALL, "--checkpoint-dir", "a b"]) == 130
     expected = "--epochs 2 --batch-size 10 --device cpu --checkpoint-dir 'a b' --resume"
     assert f"To go on: mnist-helpers train {expected}" in capsys.readouterr().out
+
+
+def test_evaluate_and_predict_take_weights_of_other_programs_and_say_so(pictures, capsys, tmp_path):
+    torch.save({"state_dict": MnistCNN().state_dict()}, tmp_path / "theirs.pth")
+    assert main(["evaluate", "theirs.pth", "--device", "cpu"]) == 0
+    assert "theirs.pth, weights from another program: test accuracy" in capsys.readouterr().out
+    assert main(["predict", str(pictures[0]), "--checkpoint", "theirs.pth", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 1 and "theirs.pth: weights from another program" in err
+
+
+def test_home_and_quotes_are_understood_in_every_option(small_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    options_of_all = ["--data-root=~/d", "--checkpoint-dir='~/c'", "--history=~/h.JSON"]
+    assert main(["train", *SMALL, *options_of_all, "--plot=~/p.PNG"]) == 0
+    home = tmp_path / "home"
+    assert {p.name for p in home.iterdir()} == {"c", "h.JSON", "p.PNG"}
+    assert small_data[0]["root"] == home / "d"
+    with pytest.raises(SystemExit):
+        main(["evaluate", ""])
+    assert "invalid path value: ''" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_without_a_stream_it_works_too(monkeypatch, stream, tmp_path):
+    monkeypatch.setattr(sys, stream, None)
+    assert main(["train", *SMALL]) == 0
+    assert main(["evaluate", "gone.pth"]) == 1
+    assert (tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_file_that_cannot_be_written_is_refused_before_training(tmp_path, small_data):
+    (tmp_path / "h.csv").touch(0o444)
+    assert main(["train", *SMALL, "--history", "h.csv"]) == 2
+    assert small_data == []
+
+
+def test_what_keeps_matplotlib_from_drawing_is_refused_before_training(monkeypatch, small_data):
+    def fail():
+        raise ConfigError("matplotlib can't draw here")
+
+    monkeypatch.setattr("mnist_helpers.plots.check_plots", fail)
+    assert main(["train", *SMALL, "--plot", "p.png"]) == 2
+    assert small_data == []
+
+
+def test_a_folder_that_looks_like_an_option_can_be_resumed_as_it_is_said(monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "train_one_epoch", stop)
+        assert main(["train", *SMALL, "--checkpoint-dir=-x"]) == 130
+    said = capsys.readouterr().out.partition("To go on: mnist-helpers ")[2]
+    assert main(shlex.split(said)) == 0

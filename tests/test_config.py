@@ -164,16 +164,40 @@ def test_a_seed_decides_all_three_generators():
         (Path("a/b").absolute().as_uri(), Path("a/b").absolute()),
         ("file:///a%20b", Path("/a b")),
         (" data ", Path("data")),
-        ("./~", Path("~")),
+        ("./~", None),
+        (Path(" a "), Path(" a ")),
         (b"data", Path("data")),
     ],
 )
 def test_words_of_users_become_the_path_they_mean(words, meant):
+    meant = Path("~").absolute() if meant is None else meant  # where the test runs
     assert as_path(words) == meant
     assert isinstance(words, bytes) or TrainConfig(data_root=words).data_root == meant
+
+
+def test_numpys_numbers_and_pytorchs_devices_are_settings_too():
+    numpys = TrainConfig(
+        seed=np.int64(1), epochs=np.uint8(3), lr=np.float16(0.25), device=torch.device("cpu")
+    )
+    assert numpys == TrainConfig(seed=1, epochs=3, lr=0.25, device="cpu")
+    assert {type(v) for v in (numpys.seed, numpys.epochs, numpys.lr)} == {int, float}
+    assert pick_device(torch.device("cpu")) == torch.device("cpu")
+    seed_everything(np.int64(7))
+    first = random.random(), np.random.rand(), torch.rand(1).item()
+    seed_everything(7)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
 
 
 @pytest.mark.parametrize("words", ["", "  ", "a\0b", 5, None, "''"])
 def test_what_is_no_path_is_refused_by_name(words):
     with pytest.raises(ConfigError, match="is not a path"):
         as_path(words)
+
+
+def test_a_path_that_was_read_once_stays_as_it_is():
+    for words in ("./~/x", "~/x", "a", "file:///a"):
+        assert as_path(as_path(words)) == as_path(words)
+    with pytest.raises(ConfigError, match="it is on usb; a path on this machine has three slashes"):
+        as_path("file://usb/mnist")
+    with pytest.raises(ConfigError, match="data_root: '  ' is not a path"):
+        TrainConfig(data_root="  ")

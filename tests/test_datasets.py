@@ -179,18 +179,18 @@ def test_what_is_shown_but_is_no_label_of_an_item_is_not_believed(odd):
 @pytest.mark.parametrize("limit", [-5, 0, 1.5, "3", True, math.nan, np.int64(-1), None])
 def test_a_part_of_no_sensible_size_is_refused(limit):
     digits = make_digits(20)
-    with pytest.raises(ConfigError, match=r"a limit is a whole number of at least 1, got "):
+    with pytest.raises(ConfigError, match=r"a limit must be a whole number of at least 1, got "):
         stratified(digits.labels.numpy(), limit, 1)
     if limit is not None:
-        with pytest.raises(ConfigError, match="a limit is"):
+        with pytest.raises(ConfigError, match="a limit must be"):
             digits.part(limit, 1)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "1", None])
 def test_an_odd_seed_is_refused(seed):
-    with pytest.raises(ConfigError, match="a seed is a whole number from 0 on, got"):
+    with pytest.raises(ConfigError, match="a seed must be a whole number of at least 0, got"):
         make_digits(20).part(10, seed)
-    with pytest.raises(ConfigError, match="a seed is"):
+    with pytest.raises(ConfigError, match="a seed must be"):
         iter(EpochSampler(20, seed))
 
 

@@ -227,7 +227,7 @@ def second_of(torchrun):
     ("more", "message"),
     [
         (NO_EPOCHS, "mnist-helpers: epochs must be a whole number"),
-        (NO_NUMBER, "mnist-helpers: the loss has been"),
+        (NO_NUMBER, "mnist-helpers: the loss became"),
         (TOO_MANY, "mnist-helpers: a limit of 70000"),
         (NO_FOLDER, "mnist-helpers: no checkpoints can be written to file"),  # the first's alone
         (MET_BY_ONE, "mnist-helpers: every checkpoint in c"),  # the second's alone
@@ -377,7 +377,7 @@ def test_of_several_processes_none_stops_before_all_do(monkeypatch, config):
         return torch.nn.functional.cross_entropy(logits, labels) * torch.nan
 
     bar = tqdm(total=len(train_loader), mininterval=0, file=io.StringIO())  # drawn at each step
-    with pytest.raises(TrainingError, match="the loss has been nan since step 1"):
+    with pytest.raises(TrainingError, match="the loss became nan at step 1"):
         train_one_epoch(
             model, train_loader, no_number, optimizer, bar=bar, after_step=lambda: steps.append(1)
         )  # fmt: skip

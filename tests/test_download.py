@@ -507,8 +507,8 @@ def test_a_relative_folder_that_is_not_there_is_named_as_it_was_looked_for(tmp_p
     monkeypatch.setenv("MNIST_MIRROR", "usb")
     with pytest.raises(DataError) as caught:
         download_mnist(tmp_path / "data")
-    places = f"{tmp_path / 'usb'} nor {tmp_path.parent / 'usb'}"
-    assert f"usb: there is no such folder: {places}" in str(caught.value)
+    places = f"{tmp_path / 'usb'} and {tmp_path.parent / 'usb'}"
+    assert f"usb: there is no such folder (looked for {places}" in str(caught.value)
 
 
 @pytest.mark.parametrize("layout", [
@@ -597,7 +597,9 @@ def test_digits_of_the_users_own_are_never_overwritten(name, kind, load, tmp_pat
     content = bytes([0, 0, kind, 1, 0, 0, 0, 50]) + bytes(50 if kind == 8 else 200)
     path.write_bytes(gzip.compress(content) if path.suffix else content)
     before = path.read_bytes()
-    with pytest.raises(DataError, match=rf"whole IDX files .*{name}\. .*move .* aside"):
+    with pytest.raises(
+        DataError, match=rf"complete IDX files, but not .*{name}\. .*move .* elsewhere"
+    ):
         load(tmp_path)
     assert on_disk(tmp_path) == {name: before} and mirrors[0].asked == []
 
@@ -607,7 +609,7 @@ def test_the_sample_overwrites_no_other_digits(tmp_path):
     path.parent.mkdir(parents=True)
     write_idx(path, np.ones((5, 28, 28), np.uint8))
     before = on_disk(tmp_path)
-    with pytest.raises(DataError, match=r"move .* aside"):
+    with pytest.raises(DataError, match=r"move .* elsewhere"):
         write_sample(tmp_path)
     assert on_disk(tmp_path) == before
     with pytest.raises(DataError, match="cannot be written"):

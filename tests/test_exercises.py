@@ -117,7 +117,9 @@ def test_nothing_makes_it_raise(name, capsys):
     for nonsense in NUMBERS:
         assert said(capsys, name, nonsense) == general
     for nonsense in NO_NUMBERS:
-        assert said(capsys, name, nonsense).startswith("The answer is a number; yours is ")
+        assert said(capsys, name, nonsense).startswith(
+            "The answer must be a number; yours is of type "
+        )
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,9 +87,10 @@ def test_a_second_run_is_refused_by_the_process_of_the_first(sets, config, holde
 @posix_only
 def test_the_lock_of_a_process_that_is_gone_does_not_count(sets, config, holder, tmp_path):
     held = tmp_path / "held"
-    leftover, foreign = held / f".{BEST_NAME}.0123.tmp", held / ".mine.pth.0123.tmp"
-    leftover.touch()
-    foreign.touch()
+    leftover, foreign = held / f".{BEST_NAME}.0123.tmp", held / f".{BEST_NAME}.4567.tmp"
+    for path in (leftover, foreign):
+        path.touch()
+    os.utime(leftover, (0, 0))  # the other may be one that somebody is writing now
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     a_run(sets, config, 1, checkpoint_dir=held)
@@ -142,7 +144,7 @@ def test_a_drive_without_locks_is_said_and_used(sets, config, monkeypatch, capsy
 
     monkeypatch.setattr(folder_module, "FileLock", NoLock)
     assert len(a_run(sets, config, 1)) == 1
-    assert "has no locks: see that only one run" in capsys.readouterr().out
+    assert "drive without locks: make sure only one run" in capsys.readouterr().out
 
 
 # --- what cannot be read
@@ -152,15 +154,15 @@ def test_a_drive_without_locks_is_said_and_used(sets, config, monkeypatch, capsy
 def test_what_cannot_be_read_ends_a_resume_and_loses_nothing(sets, config, monkeypatch, which):
     a_run(sets, config, 2)
     folder = config.checkpoint_dir
-    before, real = everything_in(folder), Path.read_bytes
+    before, real = everything_in(folder), Path.open
     names = {"the last": [epoch_name(2)], "the best": [BEST_NAME]}.get(which, visible(folder))
 
-    def read(path):
+    def open_(path, *mode, **how):
         if path.name in names:
             raise PermissionError(13, "Permission denied")
-        return real(path)
+        return real(path, *mode, **how)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(Path, "open", open_)
     with pytest.raises(CheckpointError, match=rf"{names[-1]} cannot be read: Permission denied"):
         fit(make_linear(), *sets, config, resume_from=folder)
     monkeypatch.undo()
@@ -188,7 +190,7 @@ def test_a_folder_that_cannot_be_listed_is_not_written_to(sets, config, monkeypa
 def test_why_no_run_goes_on_from_weights_alone_is_said(sets, config, tmp_path, foreign):
     state = make_linear().state_dict()
     torch.save(state if foreign == "a state dict" else {"model_state_dict": state}, tmp_path / "w")
-    with pytest.raises(CheckpointError, match=r"it lacks epoch, .*No run can go on from it"):
+    with pytest.raises(CheckpointError, match=r"it lacks epoch, .*A run cannot go on from it"):
         fit(make_linear(), *sets, config, resume_from=tmp_path / "w")
 
 
@@ -225,7 +227,7 @@ def test_more_epochs_than_asked_for_are_said_as_they_are(sets, config, capsys):
     history = fit(make_linear(), *sets, shorter, resume_from=config.checkpoint_dir)
     assert len(history) == 3 and everything_in(config.checkpoint_dir) == before
     assert (
-        "all 3 epochs are finished, more than the 2 asked for; nothing" in capsys.readouterr().out
+        "all 3 epochs are finished, more than the 2 asked for. To go on" in capsys.readouterr().out
     )
     history = fit(make_linear(), *sets, shorter, resume_from=config.checkpoint_dir / epoch_name(1))
     assert len(history) == 2
@@ -284,15 +286,16 @@ def test_a_network_that_cannot_be_trained_or_saved_leaves_an_older_run(sets, con
     assert everything_in(config.checkpoint_dir) == before
 
 
-def test_a_folder_deleted_in_mid_run_is_said(sets, config, capsys):
+def test_a_folder_deleted_in_mid_run_is_said_and_locked_anew(sets, config, capsys):
     def delete(record):
         if record.epoch == 1:
-            for path in config.checkpoint_dir.iterdir():
-                path.unlink()
-            config.checkpoint_dir.rmdir()
+            shutil.rmtree(config.checkpoint_dir)
+        if record.epoch == 2:
+            with pytest.raises(CheckpointError, match=f"process {os.getpid()} on .* is training"):
+                a_run(sets, config, 1)
 
-    fit(make_linear(), *sets, config, on_epoch_end=delete)
-    assert "was deleted; it is made again" in capsys.readouterr().out
+    assert len(fit(make_linear(), *sets, config, on_epoch_end=delete)) == 3
+    assert "was deleted; saving starts there again" in capsys.readouterr().out
 
     def delete_and_stop(record):
         (config.checkpoint_dir / epoch_name(record.epoch)).unlink()
@@ -314,6 +317,27 @@ def changed(dataset, what):
     return DigitDataset(images, labels, dataset.source)
 
 
+class Noisy(torch.utils.data.Dataset):
+    """A data set whose noise comes from a generator of its own."""
+
+    def __init__(self, digits):
+        self.digits, self.generator = digits, torch.Generator()
+
+    def __len__(self):
+        return len(self.digits)
+
+    def __getitem__(self, index):
+        image, label = self.digits[index]
+        return image + 0.01 * torch.rand(image.shape, generator=self.generator), label
+
+
+def test_a_generator_that_no_resume_restores_is_said(sets, config, capsys):
+    noisy = Noisy(sets[0]), sets[1]
+    a_run(noisy, config, 1)
+    assert "The train set has random numbers of its own" in capsys.readouterr().out
+    assert len(fit(make_linear(), *noisy, config, resume_from=config.checkpoint_dir)) == 3
+
+
 @pytest.mark.parametrize("kind", [lambda d: d, list, torch.utils.data.Subset])
 @pytest.mark.parametrize("what", ["images", "labels"])
 @pytest.mark.parametrize("which", [0, 1])
@@ -328,7 +352,7 @@ def test_other_data_of_the_same_size_are_noticed(sets, config, kind, what, which
     others[which] = changed(sets[which], what)
     model = make_linear()
     before = digest(model.state_dict())
-    with pytest.raises(CheckpointError, match=f"{('train', 'test')[which]}_digits: "):
+    with pytest.raises(CheckpointError, match=f"other {('train', 'test')[which]} images or labels"):
         fit(model, *made(others), config, resume_from=config.checkpoint_dir)
     assert digest(model.state_dict()) == before
     assert len(fit(model, *made(sets), config, resume_from=config.checkpoint_dir)) == 3
@@ -342,7 +366,7 @@ def test_another_number_of_threads_is_said(sets, config, capsys):
         fit(make_linear(), *sets, config, resume_from=config.checkpoint_dir)
     finally:
         torch.set_num_threads(threads)
-    assert f"Threads: {threads} then, {threads + 1} now" in capsys.readouterr().out
+    assert f"CPU threads: {threads} before, {threads + 1} now" in capsys.readouterr().out
 
 
 def test_a_frozen_layer_is_no_reason_not_to_go_on(config):

@@ -118,11 +118,11 @@ def test_what_is_no_history_is_named(tmp_path, name, text):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("h.csv", "", r"it is empty, not with the heading epoch,lr,"),
+        ("h.csv", "", r"it is empty; its first line must name epoch,lr,"),
         (
             "h.csv",
             "1,0.01,1,1,1,1,1,1\n",
-            r"it starts with '1,0\.01,.*, not with the heading epoch",
+            r"it starts with '1,0\.01,.*; its first line must name epoch",
         ),
         ("h.json", "{}", r"a history is a list of records, one per epoch, got {}"),
     ],

@@ -211,12 +211,12 @@ def png_header(width, height):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.png", b"not a picture", "text.png is none of PNG, JPEG, WEBP, BMP, GIF"),
-        ("nothing.png", b"", "nothing.png is none of"),
-        ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "eps is none"),
+        ("text.png", b"not a picture", "text.png is not a picture in one of the formats PNG, JPEG"),
+        ("nothing.png", b"", "nothing.png is not a picture in one of"),
+        ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "eps is not a picture"),
         ("bomb.png", png_header(10_000, 8_000), f"more than {MAX_PIXELS:,} pixels; make it"),
         ("bomb2.png", png_header(60_000, 60_000), f"more than {MAX_PIXELS:,} pixels"),
-        ("hollow.png", png_header(30, 30), "hollow.png cannot be read; it is damaged"),
+        ("hollow.png", png_header(30, 30), "hollow.png is damaged"),
     ],
 )  # fmt: skip
 def test_what_is_no_picture_is_named(tmp_path, name, content, message):
@@ -229,7 +229,7 @@ def test_what_is_no_picture_is_named(tmp_path, name, content, message):
 def test_a_picture_cut_short_is_named(seven, tmp_path, name):
     path = save(seven, tmp_path / name)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match=rf"{name} cannot be read; it is damaged"):
+    with pytest.raises(InputError, match=rf"{name} is damaged"):
         prepare(path)
 
 
@@ -240,10 +240,10 @@ def test_a_picture_cut_short_is_named(seven, tmp_path, name):
         (OSError(errno.EIO, "Input/output error"), "cannot be read: Input/output error"),
         (OSError(errno.EMFILE, "Too many open files"), "cannot be read: Too many open files"),
         (MemoryError(), "cannot be read: there is not enough memory"),
-        (OSError("image file is truncated"), "cannot be read; it is damaged"),
-        (struct.error("unpack"), "cannot be read; it is damaged"),
-        (AttributeError("no such thing"), "cannot be read; it is damaged"),
-        (RecursionError("too deep"), "cannot be read; it is damaged"),
+        (OSError("image file is truncated"), "is damaged"),
+        (struct.error("unpack"), "is damaged"),
+        (AttributeError("no such thing"), "is damaged"),
+        (RecursionError("too deep"), "is damaged"),
     ],
 )
 @pytest.mark.parametrize("stage", ["open", "load"])

@@ -249,7 +249,7 @@ def test_more_epochs_may_follow_and_a_finished_run_says_so(sets, config, capsys)
     before = digest(model.state_dict())
     capsys.readouterr()
     again = fit(model, *sets, config, resume_from=config.checkpoint_dir)
-    assert "all 3 epochs are finished; nothing to do" in capsys.readouterr().out
+    assert "all 3 epochs are finished. To go on, raise epochs" in capsys.readouterr().out
     assert again == history and digest(model.state_dict()) == before
 
 
@@ -334,7 +334,7 @@ def test_a_checkpoint_without_its_run_is_refused(sets, config, tmp_path):
     from tests.test_checkpoint import example
 
     path = save_checkpoint(tmp_path / "c.pth", example())
-    with pytest.raises(CheckpointError, match="lacks history, random_states, config"):
+    with pytest.raises(CheckpointError, match="lacks a history; a run cannot go on"):
         fit(make_linear(), *sets, config, resume_from=path)
 
 
@@ -410,7 +410,7 @@ def test_a_stopped_model_has_the_weights_of_the_last_finished_epoch(sets, config
 def test_a_loss_that_is_no_number_stops_with_advice(sets, config):
     deep = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.Linear(64, 64), nn.Linear(64, 10))
     before = digest(deep.state_dict())
-    with pytest.raises(TrainingError, match=r"(?s)loss has been (nan|inf).*learning rate"):
+    with pytest.raises(TrainingError, match=r"(?s)loss became (nan|inf).*learning rate"):
         fit(deep, *sets, dataclasses.replace(config, lr=1e6))
     assert digest(deep.state_dict()) == before  # no epoch was finished
 
@@ -419,7 +419,7 @@ def test_weights_that_are_no_numbers_are_refused_before_the_first_step(sets, con
     model = make_linear()
     with torch.no_grad():
         model[1].weight[3, 5] = math.inf
-    with pytest.raises(InputError, match="weights that are not numbers"):
+    with pytest.raises(InputError, match="weights that are NaN or infinite"):
         fit(model, *sets, config)
 
 

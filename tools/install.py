@@ -106,12 +106,12 @@ def install(extra: str) -> int:
             return 1
     for step in pip_steps(extra):
         if subprocess.run(step, env=pip_environment()).returncode != 0:
-            print("pip failed; the message above says why. Once that is mended, run this again.")
+            print("pip failed; the message above says why. Fix that, then run this again.")
             return 1
     question = "import importlib.metadata as found; found.version('mnist-helpers')"
     if subprocess.run([str(PYTHON), "-I", "-c", question], stderr=subprocess.DEVNULL).returncode:
-        print("pip put the packages elsewhere than into .venv: its configuration says so.")
-        print("See {} -m pip config list, and mend the file it names.".format(PYTHON))
+        print("pip did not install into .venv: its configuration sends packages elsewhere.")
+        print("Run {} -m pip config list -v: it lists the files to check.".format(PYTHON))
         return 1
     (VENV / ("installed-" + extra)).write_text(fingerprint(extra))
     return 0

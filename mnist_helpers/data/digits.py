@@ -15,6 +15,7 @@ from mnist_helpers.data.download import download_mnist, own_mirror
 from mnist_helpers.data.idx import FILES, digest, find_mnist, is_sample, raw_folder, read_idx
 from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.machine.hardware import random_states_kept, seed_everything
+from mnist_helpers.machine.progress import announce
 
 # Of all 47,040,000 training pixels, on the scale from 0 to 1; notebook 01 computes them.
 MEAN, STD = 0.1307, 0.3081
@@ -76,7 +77,7 @@ class DigitDataset(Dataset[tuple[Tensor, int]]):
 def stratified(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """Return the places, ascending, of `limit` labels in which each class keeps its share."""
     if not isinstance(limit, numbers.Integral) or isinstance(limit, bool) or limit < 1:
-        raise ConfigError(f"a limit is a whole number of at least 1, got {limit!r}")
+        raise ConfigError(f"a limit must be a whole number of at least 1, got {limit!r}")
     if limit > len(labels):
         raise ConfigError(f"a limit of {limit} images is more than the {len(labels)} there are")
     labels = np.asarray(labels)
@@ -178,20 +179,26 @@ def fingerprint(dataset: Dataset[Any]) -> str | None:
         with random_states_kept():
             first, second = look(), look()
     except Exception as error:  # the data set may be anybody's code, and raise anything
-        raise InputError(f"a data set has an item that is no (image, label): {error!r}") from error
+        raise InputError(f"each item of a data set must be (image, label): {error!r}") from error
     return first if first == second else None
 
 
 def identity_of(dataset: Dataset[Any], which: str) -> dict[str, str | int | None]:
     """Return what tells a data set from others, as a checkpoint keeps it."""
-    values = source_of(dataset).value, size_of(dataset), fingerprint(dataset)
-    return dict(zip((f"{which}_source", f"{which}_size", f"{which}_digits"), values, strict=True))
+    mark = fingerprint(dataset)
+    if mark is None:
+        announce(f"The {which} set has random numbers of its own, which no resume can repeat.")
+    return {
+        f"{which}_source": source_of(dataset).value,
+        f"{which}_size": size_of(dataset),
+        f"{which}_digits": mark,
+    }
 
 
 def generator(*seeds: int) -> np.random.RandomState:
     """Return a generator for these seeds, of a kind that NumPy will never change (NEP 19)."""
     if not all(isinstance(seed, numbers.Integral) and seed >= 0 for seed in seeds):
-        raise ConfigError(f"a seed is a whole number from 0 on, got {seeds[0]!r}")
+        raise ConfigError(f"a seed must be a whole number of at least 0, got {seeds[0]!r}")
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seeds)))
 
 

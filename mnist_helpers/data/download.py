@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import importlib.util
 import os
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -85,8 +84,9 @@ def _nowhere(folder: Path, tried: str, *, can_unset: bool) -> DataError:
 def own_mirror() -> str | Path | None:
     """Return the mirror that `MNIST_MIRROR` names, an address or a folder, if it is set."""
     words = os.environ.get(MIRROR_VARIABLE, "").strip().strip("\"'").strip()
-    # What has a password in it is never taken for a folder, whose name may be printed.
-    if re.match(r"(?!file:)\w[\w+.-]*://|[^/\\]*:[^/\\]*@", words, re.IGNORECASE):
+    is_address = "://" in words and not words.lower().startswith("file:")
+    # What may have a password in it is never taken for a folder, whose name may be printed.
+    if is_address or ("@" in words and not as_path(words).exists()):
         return words
     return as_path(words) if words else None
 
@@ -120,8 +120,9 @@ def _refuse_digits(folder: Path, names: Iterable[str]) -> None:
     found = [str(folder / name) for name in names if idx.holds_idx(folder / name)]
     if found:
         raise DataError(
-            f"whole IDX files with other contents would be overwritten: {', '.join(found)}. If "
-            f"they are yours, move {folder} aside or name another folder; if not, delete them."
+            "these are complete IDX files, but not MNIST's, and would be overwritten: "
+            f"{', '.join(found)}. If they are yours, move {folder} elsewhere, or name another "
+            "folder; if they are not, delete them."
         )
 
 

@@ -127,7 +127,7 @@ def _read_head(file: io.BufferedReader | gzip.GzipFile) -> tuple[int, list[int]]
 
 def read_idx(path: str | Path) -> np.ndarray:
     """Read a whole file of unsigned bytes in MNIST's format, IDX; or else raise DataError."""
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         with open_regular(path) as file:
             (kind, shape), size = _read_head(file), os.fstat(file.fileno()).st_size
@@ -180,7 +180,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Put a file on the disk before its name is: after a power cut it would be empty."""
+    """Flush a file to the disk before it is renamed: else a power cut could leave it empty."""
     with path.open("r+b") as file:
         try:
             os.fsync(file.fileno())
@@ -214,7 +214,7 @@ def digest(value: Any) -> str:
 
 def _feed(sha: Any, value: Any) -> None:
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().contiguous()
+        value = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
         sha.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
         sha.update(value.flatten().view(torch.uint8).numpy().tobytes())
     elif isinstance(value, Mapping):

@@ -38,14 +38,14 @@ CHUNK_BYTES = 1 << 16
 PROBE_SECONDS = 8.0  # after that a mirror counts as not answering
 FOLDER_SECONDS = 120.0  # an old USB stick takes one for each of the 47 MB
 CERTIFICATE = (
-    "its certificate is not trusted; if your network has one of its own, put the path of its file "
-    "into REQUESTS_CA_BUNDLE or SSL_CERT_FILE; otherwise check the computer's clock"
+    "its certificate is not trusted; if your network uses its own, set REQUESTS_CA_BUNDLE or "
+    "SSL_CERT_FILE to the path of that file; otherwise check the computer's clock"
 )
 PROXY_LOGIN = (
-    "the proxy asks for a user and password (status 407); put http://USER:PASSWORD@PROXY:PORT "
-    "into HTTP_PROXY and HTTPS_PROXY"
+    "the proxy asks for a user and password (status 407); set HTTP_PROXY and HTTPS_PROXY "
+    "to http://USER:PASSWORD@PROXY:PORT"
 )
-NO_ANSWER = "its answer breaks off, or is not a web server's"
+NO_ANSWER = "its answer was cut short, or did not come from a web server"
 # The first kind that fits an error, or what it wraps, counts.
 REASONS: tuple[tuple[Any, str], ...] = (
     ((failures.ProxyError, failures.InvalidProxyURL),
@@ -53,11 +53,11 @@ REASONS: tuple[tuple[Any, str], ...] = (
     ((failures.SSLError, urllib3.exceptions.SSLError), "it offers no secure connection (TLS)"),
     ((requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError),
      "it does not answer in time"),
-    (requests.TooManyRedirects, "it redirects for ever"),
+    (requests.TooManyRedirects, "it keeps redirecting"),
     ((urllib3.exceptions.ProtocolError, urllib3.exceptions.InvalidHeader), NO_ANSWER),
     (requests.ConnectionError, "it cannot be reached"),
     ((ValueError, urllib3.exceptions.LocationValueError),
-     "its address, or a proxy's, is not a valid URL, which starts with http:// or https://"),
+     "its address, or a proxy's, is not a valid URL; it must start with http:// or https://"),
     ((requests.RequestException, urllib3.exceptions.HTTPError), NO_ANSWER),
 )  # fmt: skip
 
@@ -155,7 +155,7 @@ def _existing(folder: Path) -> Path:
     for place in places:
         if place.is_dir():
             return place
-    where = "" if folder.is_absolute() else f": {' nor '.join(map(str, places))}"
+    where = "" if folder.is_absolute() else f" (looked for {' and '.join(map(str, places))})"
     raise DataError(f"there is no such folder{where}")
 
 

@@ -17,7 +17,7 @@ STOPPED = 130  # the exit code of what Ctrl-C has ended, as shells have it
 PATIENCE = 10  # seconds; a busy machine may need some of them to start the first process
 # All that torchrun tells a process. A shell can inherit a part of it, which then means nothing.
 NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK")
-_speaks = False  # this process has the word: it is the one that reports the error
+_speaks = False  # whether this process is the one that reports the error
 
 
 def rank() -> int:
@@ -61,7 +61,7 @@ def _wait(seconds: float) -> None:
         sys.exit(STOPPED)  # silently: the first process has said it
 
 
-def _take_the_word() -> bool:
+def _claim_report() -> bool:
     """Return whether this process may report an error: the first that asks, and no other."""
     global _speaks
     if not _speaks and world_size() > 1:
@@ -110,7 +110,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     try:
         yield device
     except Exception as error:
-        if not _take_the_word():
+        if not _claim_report():
             _wait(PATIENCE)
             sys.exit(1)
         if not isinstance(error, RuntimeError) or not _is_communication_error(error):
@@ -162,7 +162,7 @@ def rank_zero_first() -> Iterator[None]:
     finally:
         if rank() == 0 and world_size() > 1:
             if failed[0]:
-                _take_the_word()  # before the others learn of it
+                _claim_report()  # before the others learn of it
             distributed.broadcast_object_list(failed)
 
 

@@ -31,7 +31,7 @@ ISAS_WITHOUT_BFLOAT16 = {
 stop_requested = threading.Event()
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str | torch.device = "auto") -> torch.device:
     """Return this machine's device of that name; "auto" takes CUDA, then MPS, then the CPU."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
@@ -43,9 +43,9 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def named_device(name: str) -> torch.device:
+def named_device(name: str | torch.device) -> torch.device:
     """Return the device of that name, whether or not this machine has it."""
-    if not isinstance(name, str) or name.split(":")[0] not in DEVICES[1:]:
+    if not isinstance(name, str | torch.device) or str(name).split(":")[0] not in DEVICES[1:]:
         raise ConfigError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
     try:
         return torch.device(name)
@@ -141,7 +141,7 @@ def check_for_stop() -> None:
 
 def seed_everything(seed: int) -> None:
     """Seed the generators of Python, NumPy and PyTorch (on every device)."""
-    random.seed(seed)
+    random.seed(int(seed))  # it doesn't take NumPy's whole numbers
     np.random.seed(seed)
     torch.manual_seed(seed)
 

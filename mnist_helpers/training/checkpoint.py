@@ -3,7 +3,6 @@
 import io
 import pickle
 import re
-import stat
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_helpers.config import as_path
-from mnist_helpers.data.idx import digest, replacing
+from mnist_helpers.data.idx import digest, open_regular, replacing
 from mnist_helpers.errors import CheckpointError, DamagedError
 from mnist_helpers.machine.hardware import pick_device
 
@@ -64,7 +63,9 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
             load_checkpoint(temporary)  # only replace the old file once the new one can be read
     except CheckpointError as error:
         reason = str(error).replace(str(temporary), "it")
-        raise CheckpointError(f"{path} was not written; read back, {reason}") from error
+        raise CheckpointError(
+            f"{path} was not written, because the new file failed its check: {reason}"
+        ) from error
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be written ({error}); make room, or choose another folder; what was "
@@ -89,15 +90,15 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         This machine has no device of the name in `map_location`.
     """
     path = as_path(path)
-    return _checked(path, _read(path, pick_device(str(map_location))))
+    return _checked(path, _read(path, pick_device(map_location)))
 
 
 def _checked(path: Path, loaded: Any) -> dict[str, Any]:
     keys = loaded if isinstance(loaded, dict) else {}
     if lacking := [key for key in (*REQUIRED, "digest") if key not in keys]:
         raise CheckpointError(
-            f"{path} is not a checkpoint of mnist_helpers: it lacks {', '.join(lacking)}. No run "
-            "can go on from it, but the commands evaluate and predict take weights of any program"
+            f"{path} is not a checkpoint of mnist_helpers: it lacks {', '.join(lacking)}. A run "
+            "cannot go on from it, but the commands evaluate and predict can use other weights"
         )
     try:
         if keys.pop("digest") != digest(keys):
@@ -105,8 +106,7 @@ def _checked(path: Path, loaded: Any) -> dict[str, Any]:
         _check_values(path, keys)
     except CheckpointError:
         raise
-    # Values that nobody would save make the checks raise nearly anything.
-    except Exception as error:
+    except Exception as error:  # of values that nobody would save
         raise CheckpointError(f"{path} holds what no checkpoint holds: {error}") from error
     return keys
 
@@ -133,29 +133,27 @@ def _read(path: Path, device: torch.device) -> Any:
                 f"{path} holds something other than tensors and plain values, such as a whole "
                 "model; it was not executed. Save `model.state_dict()` instead"
             ) from None
-        raise DamagedError(f"{path} is damaged, or no file that torch.save wrote") from None
-    # A damaged archive makes the readers raise nearly anything.
-    except Exception as error:
+        raise DamagedError(f"{path} is damaged, or was not saved by torch.save") from None
+    except Exception as error:  # of damaged archives, nearly anything
+        if "TorchScript" in str(error):
+            raise CheckpointError(f"{path} is a TorchScript file; save a state_dict") from None
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise CheckpointError(f"{path} cannot be read: not enough memory") from error
-        reason = f"{error} ".splitlines()[0] if "weights_only" not in str(error) else "its format"
+        reason = f"{error} ".splitlines()[0]
         raise DamagedError(
-            f"{path} is damaged, or no file that torch.save wrote: {reason}"
+            f"{path} is damaged, or was not saved by torch.save: {reason}"
         ) from None  # PyTorch's message tells people to load it unsafely
 
 
 def _bytes_of(path: Path) -> bytes:
     """Read a whole file; a CheckpointError says why that isn't possible."""
     try:
-        if path.is_dir():
-            raise CheckpointError(f"{path} is a folder; name a checkpoint in it")
-        if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe could wait forever
-            raise CheckpointError(f"{path} is not a file; name a checkpoint")
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}; train first, or name another") from error
     except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or "not enough memory"
+        reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
         raise CheckpointError(f"{path} cannot be read: {reason}") from error
 
 
@@ -173,7 +171,7 @@ def _check_values(path: Path, checkpoint: Mapping[str, Any]) -> None:
     ):
         raise CheckpointError(f"{path} holds values of the wrong type or range; train again")
     if not all(torch.isfinite(weight).all() for part in weights for weight in part.values()):
-        raise CheckpointError(f"{path} holds weights that are not numbers; train again")
+        raise CheckpointError(f"{path} has weights that are NaN or infinite; train again")
 
 
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -205,12 +203,12 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
     """Put the weights in a file into a model, whoever saved it; return in words what they are.
 
     A checkpoint of this package is checked as by `load_checkpoint`. Elsewhere a state dict is
-    looked for, alone or under one of `FOREIGN_KEYS`. Names of wrappers go, and layers of other
-    names are taken in their order, if all shapes fit; if not, a CheckpointError says which.
+    looked for, alone or under one of `FOREIGN_KEYS`. Names of wrappers are dropped, and layers of
+    other names are taken in their order, if all shapes fit; if not, a CheckpointError says which.
     """
     path = as_path(path)
     loaded = _read(path, torch.device("cpu"))
-    if isinstance(loaded, dict) and "digest" in loaded:
+    if isinstance(loaded, dict) and {"digest", "model_state_dict"} <= loaded.keys():
         checkpoint = _checked(path, loaded)
         load_weights(model, checkpoint, path)
         return f"epoch {checkpoint['epoch']}"
@@ -219,23 +217,25 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
         weights = {WRAPPERS.sub("", name): weight for name, weight in _find_weights(path, loaded)}
         weights.pop("n_averaged", None)  # torch.optim.swa_utils counts there
         found = {name: weight.to(torch.float32) for name, weight in weights.items()}
+        if not all(weight.is_floating_point() for weight in weights.values()):
+            raise CheckpointError(f"{path} has weights of whole or complex numbers")
         if not all(weight.isfinite().all() for weight in found.values()):
-            raise CheckpointError(f"{path} holds weights that are not numbers")
+            raise CheckpointError(f"{path} has weights that are NaN or infinite")
         in_order = dict(zip(wanted, found.values(), strict=False))
         taken = found if found.keys() == wanted.keys() else in_order
         if len(found) != len(wanted) or (differences := _differences(taken, wanted)):
             differences = _differences(found, wanted)
             raise CheckpointError(
                 f"the weights in {path} don't fit this network: {differences}. Build the network "
-                "that they belong to, and give it them with load_state_dict"
+                "they belong to, and load them into it with load_state_dict"
             )
         model.load_state_dict(taken)
     except CheckpointError:
         raise
     except Exception as error:  # anybody's file may hold anything
         raise CheckpointError(f"{path} holds no weights that can be used: {error}") from error
-    how = "" if taken is found else ", taken in the order of its layers, whose names differ"
-    return f"weights of another program{how}"
+    how = "" if taken is found else ", matched by order because the names of its layers differ"
+    return f"weights from another program{how}"
 
 
 def _find_weights(path: Path, loaded: Any) -> list[tuple[str, Tensor]]:
@@ -244,4 +244,7 @@ def _find_weights(path: Path, loaded: Any) -> list[tuple[str, Tensor]]:
         items = list(place.items()) if isinstance(place, Mapping) else []
         if items and all(isinstance(weight, Tensor) for _, weight in items):
             return [(str(name), weight) for name, weight in items]
-    raise CheckpointError(f"{path} has no state_dict, alone or as {', '.join(FOREIGN_KEYS)}")
+    raise CheckpointError(
+        f"{path} contains no state_dict, on its own or under {', '.join(FOREIGN_KEYS)}; save "
+        "`model.state_dict()`"
+    )

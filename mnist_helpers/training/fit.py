@@ -90,9 +90,9 @@ class Run:
         self, resume_from: Path | None, on_epoch_end: Callable[[EpochRecord], None] | None
     ) -> None:
         """Run until the last epoch, or until somebody stops it."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as self.lock:
             try:
-                self.take_folder(stack)
+                self.take_folder()
                 self.start(resume_from)
                 self.train(on_epoch_end)
             except (KeyboardInterrupt, Exception) as error:
@@ -104,23 +104,23 @@ class Run:
             finally:
                 self.model.load_state_dict(self.tested_last)
 
-    def take_folder(self, stack: contextlib.ExitStack) -> None:
-        """Lock the folder until the stack is left, and see that it takes a checkpoint."""
+    def take_folder(self) -> None:
+        """Lock the folder until the run ends, and see that it takes a checkpoint."""
         try_network(self.model, self.config.device)
         with distributed.rank_zero_first():
             if self.folder is not None and distributed.rank() == 0:
-                stack.enter_context(files.owned(self.folder))
-                files.try_saving(self.folder, self._checkpoint(EpochRecord(1, *[0.0] * 7)))
+                self.lock.enter_context(files.owned(self.folder))
+                trial = self._checkpoint(EpochRecord(1, *[0.0] * 7))
+                save_checkpoint(self.folder / files.TRIAL_NAME, trial).unlink()
 
     def start(self, resume_from: Path | None) -> None:
         """Resume an earlier run, or make room for a new one."""
-        found = None if resume_from is None else files.find_checkpoint(resume_from, self.folder)
+        found = None if resume_from is None else files.find_checkpoint(resume_from)
         if not distributed.agree(found and (found[1]["epoch"], found[1].get("run_id"))):
             raise CheckpointError(
                 f"the processes see different checkpoints in {resume_from}; use a shared folder"
             )
         if found is not None:
-            files.check_fits(*found, self.config, {})
             self.history = files.read_history(*found, self.history.source)
         elif resume_from is not None:
             announce(f"No checkpoint in {resume_from} yet: starting from the beginning.")
@@ -143,13 +143,13 @@ class Run:
         hardware.restore_random_states(checkpoint["random_states"], path)
         self.run_id = checkpoint["run_id"]
         self.tested_last = copy.deepcopy(self.optimization.tested.state_dict())
-        then, now = checkpoint.get("threads"), torch.get_num_threads()
+        then, now = checkpoint["threads"], torch.get_num_threads()
         if then != now and self.config.device.type == "cpu":
-            announce(f"Threads: {then} then, {now} now; so the last digits may come out different.")
+            announce(f"CPU threads: {then} before, {now} now. The last decimals may differ.")
         done, wanted = len(self.history), self.recipe.epochs
         if done >= wanted:
             more = f", more than the {wanted} asked for" if done > wanted else ""
-            announce(f"{path}: all {done} epochs are finished{more}; nothing to do.")
+            announce(f"{path}: all {done} epochs are finished{more}. To go on, raise epochs.")
             return
         announce(f"Going on after epoch {done}, from {path}. So far:")
         for record in self.history:
@@ -186,8 +186,7 @@ class Run:
 
     def _one_epoch(self, epoch: int, epochs_like_it: int) -> EpochRecord:
         """Train, test, save and show one epoch, counted from 1."""
-        if hasattr(self.train_loader.sampler, "set_epoch"):
-            self.train_loader.sampler.set_epoch(epoch)
+        self.train_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # our own
         name, steps = f"Epoch {epoch:2}/{self.recipe.epochs}", len(self.train_loader)
         bar, text = open_bar(name, steps, repeats=epochs_like_it), "stopped"
         optimization = self.optimization
@@ -205,8 +204,8 @@ class Run:
                 numbers |= {f"{which}_loss": metrics.loss, f"{which}_accuracy": metrics.accuracy}
             numbers["train_seconds"] = trained - started
             numbers["test_seconds"] = time.perf_counter() - trained
-            lr = optimization.optimizer.param_groups[0]["lr"]
-            record = EpochRecord(epoch=epoch, lr=lr, **numbers)
+            numbers["lr"] = optimization.optimizer.param_groups[0]["lr"]
+            record = EpochRecord(epoch=epoch, **numbers)
             text = record.outcome() + " best" * self._finish(record)
         finally:
             close_bar(bar, text)
@@ -224,8 +223,9 @@ class Run:
         before = self.history.best
         improved = before is None or record.score > before.score
         if self.folder is not None and distributed.rank() == 0:
-            if not self.folder.is_dir():
-                announce(f"{self.folder} was deleted; it is made again from this epoch on.")
+            if files.owner_of(self.folder) != files.me():
+                announce(f"{self.folder} was deleted; saving starts there again with this epoch.")
+                self.lock.enter_context(files.owned(self.folder))
             checkpoint = self._checkpoint(record)
             # The best first: if the run stops between the two, a resume repeats the epoch.
             if improved:

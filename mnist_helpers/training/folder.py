@@ -5,7 +5,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,67 +22,73 @@ from mnist_helpers.training.checkpoint import load_checkpoint, save_checkpoint
 BEST_NAME = "best_mnist_model.pth"
 EPOCH_PATTERN = re.compile(r"mnist_model_epoch_(\d+)\.pth")
 LOCK_NAME, OWNER_NAME, TRIAL_NAME = ".run.lock", ".run.owner", ".trial.pth"
-LEFTOVERS = f".{BEST_NAME}.*.tmp", ".mnist_model_epoch_*.tmp", f".{TRIAL_NAME}*"
+OLD_SECONDS = 3600.0  # a temporary file as old as that is nobody's any more
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # some drives
 # What a run needs to go on, in addition to what every checkpoint holds.
 NEEDED_TO_RESUME = {
-    "history": list, "random_states": dict, "config": dict, "data": dict, "run_id": str,
+    "history": list, "random_states": dict, "config": dict, "data": dict, "threads": int,
+    "run_id": str,
 }  # fmt: skip
-# How many digits a source holds, for training and for testing.
-SIZES = {DataSource.MNIST: (60_000, 10_000), DataSource.SAMPLE: (4_000, 1_000)}
+SIZES = {DataSource.MNIST: (60_000, 10_000), DataSource.SAMPLE: (4_000, 1_000)}  # train, test
 
 
 @contextlib.contextmanager
 def owned(folder: Path) -> Iterator[None]:
     """Prepare a folder for a run and keep other runs out, but not readers.
 
-    The lock is the operating system's: it ends with its process, however that ends. Raises
-    CheckpointError if another run has it, or the folder cannot be written or listed.
+    The system's lock ends with its process, however that ends. Raises CheckpointError if another
+    run has it, or the folder cannot be written or listed.
     """
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            is_locked = _lock(folder, stack)
-            stack.callback(_remove, [folder / OWNER_NAME, folder / LOCK_NAME])
+            _lock(folder, stack)
+            stack.callback(_give_up, folder)
             with replacing(folder / OWNER_NAME) as temporary:
-                temporary.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+                temporary.write_text(me(), "utf-8")
             epoch_checkpoints(folder)  # a folder that can't be listed would be overwritten
         except OSError as error:
             raise CheckpointError(
                 f"no checkpoints can be written to {folder} ({error}); choose another folder"
             ) from error
-        if is_locked:  # so they are of runs that were killed
-            _remove(path for pattern in LEFTOVERS for path in folder.glob(pattern))
+        for path in folder.glob(".*.pth.*.tmp"):  # of a run that was killed
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - OLD_SECONDS:
+                    path.unlink()
         yield
 
 
-def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
+def me() -> str:
+    """Return this process in words."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def owner_of(folder: Path) -> str:
+    """Return in words which process has a folder, or had it when it was killed."""
+    with contextlib.suppress(OSError, UnicodeError):
+        return (folder / OWNER_NAME).read_text("utf-8")
+    return "another run"
+
+
+def _give_up(folder: Path) -> None:
+    if owner_of(folder) == me():  # somebody may have deleted the folder, and a run begun another
+        for name in (OWNER_NAME, LOCK_NAME):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+
+
+def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
     try:
         stack.enter_context(FileLock(folder / LOCK_NAME, timeout=0))
     except Timeout as error:
-        owner = "another run"
-        with contextlib.suppress(OSError, UnicodeError):
-            owner = (folder / OWNER_NAME).read_text("utf-8")
         raise CheckpointError(
-            f"{owner} is training in {folder}: wait for its end, stop it, or choose another folder"
+            f"{owner_of(folder)} is training in {folder}: wait for it to end, stop it, or "
+            "choose another folder"
         ) from error
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        announce(f"The drive of {folder} has no locks: see that only one run trains there.")
-        return False
-    return True
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def try_saving(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Save a checkpoint and remove it: what can't be saved should fail before the training."""
-    _remove([save_checkpoint(folder / TRIAL_NAME, checkpoint)])
+        announce(f"{folder} is on a drive without locks: make sure only one run trains there.")
 
 
 def epoch_name(epoch: int) -> str:
@@ -90,16 +97,15 @@ def epoch_name(epoch: int) -> str:
 
 
 def epoch_checkpoints(folder: str | Path) -> list[Path]:
-    """Return the epoch checkpoints in a folder, the first epoch first.
-
-    Raises CheckpointError if the folder is there and cannot be listed.
-    """
+    """Return a folder's epoch checkpoints in order; CheckpointError if it can't be listed."""
     try:
         paths = list(Path(folder).iterdir())
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CheckpointError(f"{folder} cannot be listed: {error.strerror}") from error
+        raise CheckpointError(
+            f"{folder} cannot be listed: {error.strerror}; check its permissions"
+        ) from error
     found = [(int(match[1]), p) for p in paths if (match := EPOCH_PATTERN.fullmatch(p.name))]
     return [path for _, path in sorted(found)]
 
@@ -125,11 +131,10 @@ def find_run(config: TrainConfig, source: DataSource = DataSource.MNIST) -> dict
     return checkpoint if is_same and checkpoint["epoch"] == config.epochs else None
 
 
-def find_checkpoint(path: Path, own_folder: Path | None) -> tuple[Path, dict[str, Any]] | None:
+def find_checkpoint(path: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the checkpoint that a path means: itself, or the last intact one of a folder.
 
-    Only `own_folder`, where the run itself saves, need not exist yet; of anything else a
-    CheckpointError says that it is missing, or why it cannot be read.
+    None if the folder holds none. Raises CheckpointError if what it names can't be read.
     """
     try:
         if path.is_dir():
@@ -138,9 +143,7 @@ def find_checkpoint(path: Path, own_folder: Path | None) -> tuple[Path, dict[str
             return path, load_checkpoint(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    if path != own_folder:
-        raise CheckpointError(f"{path} does not exist; name a checkpoint or a folder of them")
-    return None
+    raise CheckpointError(f"{path} does not exist; name a checkpoint or a folder of them")
 
 
 def last_intact_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
@@ -167,12 +170,16 @@ def check_fits(
     if missing := [key for key in NEEDED_TO_RESUME if key not in checkpoint]:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: a run cannot go on from it")
     sound = all(isinstance(checkpoint[key], kind) for key, kind in NEEDED_TO_RESUME.items())
-    values = [*checkpoint["config"].values(), *checkpoint["data"].values()] if sound else [...]
-    if not all(value is None or isinstance(value, str | float | int) for value in values):
+    if sound:
+        values = [*checkpoint["config"].values(), *checkpoint["data"].values()]
+        sound = all(value is None or isinstance(value, str | float | int) for value in values)
+    if not sound:
         raise CheckpointError(f"{path} holds values of the wrong type; train again")
     before = checkpoint["data"]
     differences = config.differences(checkpoint["config"]) + [
         f"{name}: {before.get(name)!r} then, {value!r} now"
+        if not name.endswith("digits")
+        else f"other {name.partition('_')[0]} images or labels"
         for name, value in data.items()
         if before.get(name) != value
     ]
@@ -187,8 +194,8 @@ def read_history(path: Path, checkpoint: dict[str, Any], source: DataSource) -> 
     """Return a checkpoint's history; raises CheckpointError unless it covers its epochs."""
     try:
         history = History.from_records(checkpoint["history"], source)
-    except (DataError, TypeError) as error:
-        raise CheckpointError(f"{path} holds no history: {error}") from error
+    except (DataError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} lacks a history; a run cannot go on from it") from error
     epochs = [*range(1, len(history) + 1)]
     if len(history) != checkpoint["epoch"] or history.column("epoch") != epochs:
         raise CheckpointError(f"{path} holds a history that doesn't match its epochs")
@@ -196,19 +203,13 @@ def read_history(path: Path, checkpoint: dict[str, Any], source: DataSource) -> 
 
 
 def repair_best(folder: Path, epochs_folder: Path, history: History) -> None:
-    """Write the best checkpoint again, from its epoch's, if it is lost, damaged or an older one.
-
-    One of a later epoch stays if that epoch is there, though this run goes on before it.
-    """
+    """Copy the best epoch's checkpoint over the best one if that is lost, damaged or another."""
     if history.best is None:
         return
     path, epoch = folder / BEST_NAME, history.best.epoch
     try:
-        if path.exists():
-            saved = load_checkpoint(path)["epoch"]
-            later = saved > len(history) and (folder / epoch_name(saved)).exists()
-            if saved == epoch or later:
-                return
+        if path.exists() and load_checkpoint(path)["epoch"] == epoch:
+            return
     except DamagedError as error:
         announce(f"{error}. Writing it again.")
     try:

@@ -74,13 +74,14 @@ class RunningMetrics:
         """Return the means so far; if they are not finite, raise TrainingError with the step."""
         metrics = self.mean()
         if not math.isfinite(metrics.loss):
-            step = "it was summed" if math.isinf(self.first_bad) else f"step {int(self.first_bad)}"
-            cause = "the weights are far too large"
+            step = "when summed" if math.isinf(self.first_bad) else f"at step {int(self.first_bad)}"
+            cause = "the weights are far too large (load another checkpoint)"
             if optimizer is not None:
-                cause = f"the learning rate, {optimizer.param_groups[0]['lr']:g}, is too high"
+                rate = optimizer.param_groups[0]["lr"]
+                cause = f"the learning rate, {rate:g}, is too high (lower it)"
             raise TrainingError(
-                f"the loss has been {metrics.loss} since {step}: either {cause}, or images hold "
-                "values that are NaN or infinite"
+                f"the loss became {metrics.loss} {step}: either {cause}, or some images hold "
+                "values that are NaN or infinite (check them)"
             )
         return metrics
 
@@ -159,8 +160,6 @@ def evaluate(
     running = RunningMetrics(device_of(model))
     with evaluation_mode(model):
         for images, labels in batches_for(model, loader, which):
-            if not len(labels):  # of several processes one may have nothing to do
-                continue
             logits = model(images)
             running.add(loss_fn(logits, labels), logits, labels)
     return running.gather(which).check()
@@ -187,7 +186,7 @@ def batches_for(model: nn.Module, loader: Batches, which: str) -> Iterator[tuple
         try:
             images, labels = map(torch.as_tensor, batch)
             fits = images.is_floating_point() and not labels.is_floating_point()
-            fits = fits and labels.shape == images.shape[:1]
+            fits = fits and labels.ndim == 1 and labels.shape == images.shape[:1]
         except (TypeError, ValueError, RuntimeError):
             fits = False
         if not fits:
@@ -195,6 +194,8 @@ def batches_for(model: nn.Module, loader: Batches, which: str) -> Iterator[tuple
                 f"batch {number} of the {which} loader is {_in_words(batch)}; it must be a pair of "
                 "normalised images (N, 1, 28, 28) and whole labels (N,), as make_loader gives them"
             )
+        if not len(labels):  # of several processes one may have nothing to do
+            continue
         if labels.device.type == "cpu":  # elsewhere a look would wait for the device
             check_labels(labels.numpy(), f"batch {number}: the {which}")
         yield images.to(weights.device, weights.dtype), labels.to(weights.device, torch.int64)

@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 
 from mnist_helpers.config import TrainConfig
-from mnist_helpers.training import checkpoint as checkpoint_module
 from mnist_helpers.training.checkpoint import digest, load_checkpoint
 from mnist_helpers.training.fit import fit
 from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints
@@ -43,18 +42,17 @@ def die():
 def die_in_a_write(moment, countdown):
     """Change how this process writes, so that it dies in one of the next writes."""
     left = [countdown]
-    save, fsync, replace = torch.save, os.fsync, Path.replace
+    write, fsync, replace = Path.write_bytes, os.fsync, Path.replace
 
     def is_due(here):
         left[0] -= here == moment
         return here == moment and left[0] < 0
 
-    def half_save(value, file):
-        save(value, file)
+    def half_write(path, content):
         if is_due("half written"):
-            file.truncate(file.tell() // 2)
-            file.flush()
+            write(path, content[: len(content) // 2])
             die()
+        return write(path, content)
 
     def deadly_fsync(descriptor):
         if is_due("before the flush"):
@@ -68,14 +66,14 @@ def die_in_a_write(moment, countdown):
         if is_due("after the renaming"):
             die()
 
-    checkpoint_module.torch.save = half_save
-    checkpoint_module.os.fsync = deadly_fsync
-    checkpoint_module.Path.replace = deadly_replace
+    Path.write_bytes = half_write
+    os.fsync = deadly_fsync
+    Path.replace = deadly_replace
 
 
 def run_once(folder, epochs, moment, dice):
     """Let a child train; kill it. Returns whether it was killed, or had finished before."""
-    wait, countdown = dice.uniform(0.0, 0.3), dice.randrange(4)
+    wait, countdown = dice.uniform(0.0, 0.3), dice.randrange(8)
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -101,14 +99,17 @@ def end_state(folder, epochs):
 def main():
     kills, folder = int(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
-    epochs, dice = 4 * kills + 10, random.Random(1)
+    epochs, dice = 6 * kills + 10, random.Random(1)
     counts, leftovers = dict.fromkeys((*MOMENTS, "at random"), 0), 0
     while sum(counts.values()) < kills:
         moment = None if sum(counts.values()) % 2 else dice.choice(MOMENTS)
         if not run_once(folder / "killed", epochs, moment, dice):
             raise SystemExit("the run finished before it was killed often enough")
         counts[moment or "at random"] += 1
-        leftovers += len(list((folder / "killed").glob(".*.tmp")))
+        found = list((folder / "killed").glob(".*.pth.*.tmp"))
+        leftovers += len(found)
+        for path in found:  # so that the next run may remove them: younger ones may be in use
+            os.utime(path, (0, 0))
         for path in [*epoch_checkpoints(folder / "killed"), *(folder / "killed").glob(BEST_NAME)]:
             load_checkpoint(path)  # each one is whole
     sys.stdout.flush()
@@ -124,7 +125,9 @@ def main():
                 "kills": counts,
                 "epochs": epochs,
                 "temporary files found after a kill": leftovers,
-                "temporary files left in the end": len(list((folder / "killed").glob(".*.tmp"))),
+                "temporary files left in the end": len(
+                    list((folder / "killed").glob(".*.pth.*.tmp"))
+                ),
                 "same end state": end_state(folder / "killed", epochs)
                 == end_state(folder / "whole", epochs),
             }

@@ -36,7 +36,7 @@ def judge(answer: Any, right: float, why: str, hints: Mapping[float, str], other
         number = None
     if number is None:
         kind = type.__dict__["__name__"].__get__(type(answer))  # which no class can override
-        announce(f"The answer is a number; yours is {kind}.")
+        announce(f"The answer must be a number; yours is of type {kind}.")
     elif _same(number, right):
         announce(f"Right. {why}")
     else:
