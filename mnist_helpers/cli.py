@@ -1,8 +1,8 @@
 """The command line, `mnist-helpers`: download, train, evaluate, predict, describe."""
 
 import argparse
-import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -10,7 +10,8 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from PIL import Image
@@ -109,10 +110,7 @@ def _train(given: argparse.Namespace) -> int:
     config = options.config_of(given)
     options.check_outputs(given)
     if given.plot is not None:
-        with _matplotlib_cache():
-            from mnist_helpers.plots import check_plots  # slow to load
-
-            check_plots()
+        _load_plots()  # better it fails now than after an hour
     history = None
     try:
         with distributed.joined(pick_device(config.device)) as device:
@@ -150,24 +148,24 @@ def _report(history: History, config: TrainConfig, given: argparse.Namespace) ->
     if given.history is not None:
         announce(f"Epochs written to {history.save(given.history)}")
     if given.plot is not None:
-        with _matplotlib_cache():
-            from mnist_helpers.plots import save_history_plot  # slow to load
-
-            announce(f"Curves drawn to {save_history_plot(history, given.plot)}")
+        announce(f"Curves drawn to {_load_plots().save_history_plot(history, given.plot)}")
 
 
-@contextlib.contextmanager
-def _matplotlib_cache() -> Iterator[None]:
-    """Give matplotlib a folder for its cache; its own would be in the user's home."""
-    if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
-        yield
-        return
+def _load_plots() -> ModuleType:
+    """Import `plots`, which is slow, with no screen and with a cache outside the user's home."""
+    kept = {name: os.environ.get(name) for name in ("MPLBACKEND", "MPLCONFIGDIR")}
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["MPLCONFIGDIR"] = folder
+        os.environ |= {"MPLBACKEND": "agg", "MPLCONFIGDIR": kept["MPLCONFIGDIR"] or folder}
         try:
-            yield
+            return importlib.import_module("mnist_helpers.plots")
+        except (ImportError, OSError, ValueError) as error:
+            raise errors.ConfigError(
+                f"matplotlib cannot be loaded ({error}); train without --plot"
+            ) from error
         finally:
-            del os.environ["MPLCONFIGDIR"]
+            for name, value in kept.items():
+                os.environ.pop(name)
+                os.environ |= {} if value is None else {name: value}
 
 
 def _evaluate(given: argparse.Namespace) -> int:

@@ -80,10 +80,6 @@ class History(list[EpochRecord]):
         part.interrupted = self.interrupted
         return part
 
-    def copy(self) -> "History":
-        """Return a copy, which is a history too."""
-        return self[:]
-
     def column(self, name: str) -> list[float]:
         """Return one field of every epoch, such as `"test_accuracy"`."""
         if name not in FIELDS:

@@ -1,46 +1,20 @@
 """Figures: accuracy curves, sheets of digits, the network's blocks, a confusion matrix."""
 
-import contextlib
-import io
-import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from mnist_helpers.config import DataSource, as_path
 from mnist_helpers.errors import ConfigError, InputError
-from mnist_helpers.history import EpochRecord, History
-from mnist_helpers.machine.progress import announce, show_plots_in_page
+from mnist_helpers.history import History
 from mnist_helpers.summary import ModelSummary
-
-
-@contextlib.contextmanager
-def _any_backend() -> Iterator[None]:
-    """Let matplotlib load even if MPLBACKEND names a backend that it doesn't know."""
-    show_plots_in_page()
-    name = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    except (ImportError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"matplotlib cannot be loaded ({error}); check your matplotlibrc, or reinstall it"
-        ) from error
-    finally:
-        if name is not None:
-            os.environ["MPLBACKEND"] = name
-    if name:
-        with contextlib.suppress(ValueError):  # unknown: matplotlib chooses one
-            matplotlib.rcParams["backend"] = name
-
-
-with _any_backend():
-    import matplotlib
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 # Colours of Okabe and Ito's palette for colour-blind readers (Nature Methods 8, 441, 2011),
 # far apart in lightness too, so that a grey print tells them apart.
@@ -64,7 +38,7 @@ def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.nda
     if best is None:
         raise InputError("the history is empty; train at least one epoch")
     if axes is None:
-        axes = _new_axes(1, 2, figsize=(10, 4))
+        _, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     pair = np.asarray(axes, dtype=object).ravel()
     if len(pair) != 2:
         raise InputError(f"plot_history draws on two axes, got {len(pair)}")
@@ -104,19 +78,6 @@ def _scale(axes: np.ndarray, history: History) -> None:
         axes[1].set_ylim(min(others) - 0.3 * room, max(others) + 0.1 * room)
 
 
-def _new_axes(*grid: int, **options: Any) -> Any:
-    """Return the axes of a new figure of pyplot's, even if its backend is not installed."""
-    from matplotlib import pyplot as plt  # it chooses a backend, which a file doesn't need
-
-    try:
-        _, axes = plt.subplots(*grid, layout="constrained", **options)
-    except ImportError as error:
-        announce(f"Plots can be saved but not shown: {error}. Try it with MPLBACKEND unset.")
-        plt.switch_backend("agg")
-        _, axes = plt.subplots(*grid, layout="constrained", **options)
-    return axes
-
-
 def save_history_plot(history: History, path: str | Path) -> Path:
     """Draw the curves into a PNG file, without a screen; return its path.
 
@@ -124,34 +85,17 @@ def save_history_plot(history: History, path: str | Path) -> Path:
 
     Raises InputError if the history is empty, ConfigError if the file can't be written.
     """
-    path, picture = as_path(path), _drawn(history)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error}); name another file") from error
-    return path
-
-
-def check_plots() -> None:
-    """Raise ConfigError if curves can't be drawn here: before training, not an hour after it."""
-    epoch = EpochRecord(1, lr=0.1, train_loss=1.0, train_accuracy=0.5, test_loss=1.0,
-                        test_accuracy=0.5, train_seconds=1.0, test_seconds=1.0)  # fmt: skip
-    try:
-        _drawn(History([epoch]))
-    except Exception as error:  # of fonts, caches, libraries
-        raise ConfigError(f"matplotlib can't draw here ({error}); train without --plot") from error
-
-
-def _drawn(history: History) -> bytes:
-    """Return the curves as the bytes of a PNG file."""
-    buffer = io.BytesIO()
+    path = as_path(path)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         figure = Figure(figsize=(10, 4), layout="constrained")  # not pyplot's: nothing to close
         plot_history(history, figure.subplots(1, 2))
-        figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, format="png", dpi=150)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written ({error}); name another file") from error
+    return path
 
 
 def plot_digits(
@@ -172,7 +116,7 @@ def plot_digits(
         columns = min(10, len(pictures))
         rows = -(-len(pictures) // columns)
         size = (columns, rows * (1.3 if titles is not None else 1.0))
-        axes = _new_axes(rows, columns, figsize=size, squeeze=False)
+        _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     axes = np.asarray(axes)
     if axes.size < len(pictures):
         raise InputError(f"{len(pictures)} images need as many axes, got {axes.size}")
@@ -188,7 +132,7 @@ def plot_digits(
 def plot_architecture(summary: ModelSummary, ax: Axes | None = None) -> Axes:
     """Draw layers as blocks, as high as their maps, wider with more channels; return the axes."""
     if ax is None:
-        ax = _new_axes(figsize=(10, 3.6))
+        _, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
     left = 0.0
     for layer in summary.layers:
         channels, height = layer.output_shape[0], (*layer.output_shape, 1)[1]
@@ -212,7 +156,7 @@ def plot_confusion(
     """Draw `confusion_matrix`, right answers uncoloured, and return the axes."""
     counts = confusion_matrix(labels, predictions)
     if ax is None:
-        ax = _new_axes(figsize=(6, 5.6))
+        _, ax = plt.subplots(figsize=(6, 5.6), layout="constrained")
     mistakes = counts * (1 - np.eye(10, dtype=int))  # else the diagonal hides them all
     ax.imshow(mistakes, cmap="Oranges", vmax=max(1, mistakes.max()) * 1.3)
     for (row, column), count in np.ndenumerate(counts):

@@ -150,6 +150,7 @@ def test_a_drive_without_locks_is_said_and_used(sets, config, monkeypatch, capsy
 # --- what cannot be read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["the last", "all", "the best"])
 def test_what_cannot_be_read_ends_a_resume_and_loses_nothing(sets, config, monkeypatch, which):
     a_run(sets, config, 2)
@@ -338,6 +339,7 @@ def test_a_generator_that_no_resume_restores_is_said(sets, config, capsys):
     assert len(fit(make_linear(), *noisy, config, resume_from=config.checkpoint_dir)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [lambda d: d, list, torch.utils.data.Subset])
 @pytest.mark.parametrize("what", ["images", "labels"])
 @pytest.mark.parametrize("which", [0, 1])
@@ -448,6 +450,7 @@ def forged(sets, config, forge):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORGERIES)
 @pytest.mark.filterwarnings("ignore:.*quantized")
 def test_a_forged_value_is_an_error_that_names_the_file(sets, config, kind):

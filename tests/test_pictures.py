@@ -213,7 +213,7 @@ def png_header(width, height):
     [
         ("text.png", b"not a picture", "text.png is not a picture in one of the formats PNG, JPEG"),
         ("nothing.png", b"", "nothing.png is not a picture in one of"),
-        ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "eps is not a picture"),
+        ("program.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "eps is not a"),
         ("bomb.png", png_header(10_000, 8_000), f"more than {MAX_PIXELS:,} pixels; make it"),
         ("bomb2.png", png_header(60_000, 60_000), f"more than {MAX_PIXELS:,} pixels"),
         ("hollow.png", png_header(30, 30), "hollow.png is damaged"),
