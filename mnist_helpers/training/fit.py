@@ -78,8 +78,8 @@ class Run:
         # What affects the result, in addition to the recipe; processes add up in another order.
         self.data: dict[str, Any] = {"processes": distributed.world_size()}
         with hardware.random_states_kept():  # looking at data may draw from any of them
-            self.measured = make_loaders(train_set, test_set, config)
-        self.train_loader = self.measured.pop("training")
+            self.test_loaders = make_loaders(train_set, test_set, config)
+        self.train_loader = self.test_loaders.pop("training")
         self.model = hardware.place(model, config.device, config.memory_format)
         self.loss_fn = nn.CrossEntropyLoss()
         self.optimization = Optimization(self.model, config, len(self.train_loader))
@@ -125,7 +125,7 @@ class Run:
         elif resume_from is not None:
             announce(f"No checkpoint in {resume_from} yet: starting from the beginning.")
         with hardware.random_states_kept():
-            for which, loader in {"training": self.train_loader, **self.measured}.items():
+            for which, loader in {"training": self.train_loader, **self.test_loaders}.items():
                 check_loader(loader, which)
             for which, dataset in self.sets.items():
                 self.data |= identity_of(dataset, which)
@@ -198,7 +198,7 @@ class Run:
                 after_step=optimization.after_step,
             )  # fmt: skip
             trained = time.perf_counter()
-            measured = {which: self._measure(which, bar, train) for which in self.measured}
+            measured = {which: self._measure(which, bar, train) for which in self.test_loaders}
             numbers: dict[str, float] = {}
             for which, metrics in {"train": train, **measured}.items():
                 numbers |= {f"{which}_loss": metrics.loss, f"{which}_accuracy": metrics.accuracy}
@@ -213,7 +213,7 @@ class Run:
         return record
 
     def _measure(self, which: str, bar: Bar, train: step.Metrics) -> step.Metrics:
-        loader = self.measured[which]
+        loader = self.test_loaders[which]
         text = training_text(*train) + (" testing" if which == "test" else " validating")
         batches = with_progress(loader, len(loader), bar, text)
         return evaluate(self.optimization.tested, batches, self.loss_fn, which)
