@@ -58,15 +58,17 @@ def as_path(words: str | os.PathLike[str]) -> Path:
     """
     try:
         text = os.fsdecode(words)
-        if isinstance(words, str):
+        if isinstance(words, str) and (text[:1] == "~" or not os.path.lexists(text)):
             text = text.strip()
             if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
                 text = text[1:-1]
-        if text.lower().startswith("file://"):
+        if text.lower().startswith("file:"):
             _, host, place, *_ = urllib.parse.urlsplit(text)
             if host not in ("", "localhost"):
                 raise ValueError(f"it is on {host}; a path on this machine has three slashes")
             text = urllib.request.url2pathname(place)
+        if "://" in text:
+            raise ValueError("it is an address; MNIST_MIRROR alone may be one")
         if not text or "\0" in text:
             raise ValueError("it is empty, or holds a null character")
         path = Path(os.path.expanduser(text))  # noqa: PTH111  # pathlib takes "./~" for "~"

@@ -32,10 +32,11 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 def try_network(model: nn.Module, device: torch.device) -> None:
     """Raise InputError unless a model on that device gives ten logits for each image."""
-    if not all(weight.isfinite().all() for weight in model.parameters()):
-        raise InputError("the network has weights that are NaN or infinite; build a new one")
-    images = torch.zeros(2, 1, IMAGE_SIZE, IMAGE_SIZE, device=device)
+    weights = next(model.parameters(), torch.zeros(()))
+    images = torch.zeros(2, 1, IMAGE_SIZE, IMAGE_SIZE, device=device, dtype=weights.dtype)
     try:
+        if not all(weight.isfinite().all() for weight in model.parameters()):
+            raise InputError("the network has weights that are NaN or infinite; build a new one")
         with torch.no_grad(), evaluation_mode(model):
             logits = model(images)
         got = f"gives {tuple(logits.shape)}"

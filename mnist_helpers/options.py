@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
@@ -117,10 +118,20 @@ def check_outputs(options: argparse.Namespace) -> None:
             continue
         if file.suffix.lower() not in endings:
             raise ConfigError(f"{option} writes {' or '.join(endings)}, got {str(file)!r}")
-        place = next(p for p in (file.absolute(), *file.absolute().parents) if p.exists())
-        is_wrong = file.is_dir() or (place != file.absolute() and not place.is_dir())
-        if is_wrong or not os.access(place, os.W_OK):
-            raise ConfigError(f"{file} cannot be written; name a file in a folder you can write to")
+        _check_writable(file)
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        if os.path.lexists(file) and not (file.is_file() and os.access(file, os.W_OK)):
+            raise OSError("it is not a file that can be written")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be written ({error}); name a file in a folder you can write to"
+        ) from error
 
 
 def check_save(options: argparse.Namespace) -> None:
@@ -132,6 +143,7 @@ def check_save(options: argparse.Namespace) -> None:
     source = options.images[0]
     if options.save.exists() and source.exists() and options.save.samefile(source):
         raise ConfigError(f"--save would overwrite {source}; name another file")
+    _check_writable(options.save)
 
 
 def command_to_go_on(words: Sequence[str], processes: int) -> str:

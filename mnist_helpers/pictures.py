@@ -24,7 +24,6 @@ from torch import nn
 from mnist_helpers.config import as_path
 from mnist_helpers.data.digits import normalise
 from mnist_helpers.errors import ConfigError, InputError
-from mnist_helpers.machine.hardware import device_of
 from mnist_helpers.model import IMAGE_SIZE, evaluation_mode
 
 PICTURE = (str, os.PathLike, Image.Image)  # what `prepare` takes
@@ -71,10 +70,11 @@ def predict(model: nn.Module, images: Any) -> list[Prediction]:
         raise InputError(f"predict takes pictures, got {type(images).__name__}")
     pictures = [_as_tensor(image) for image in images]
     answers: list[Prediction] = []
+    weights = next(model.parameters(), torch.zeros(()))
     with torch.no_grad(), evaluation_mode(model):
         for start in range(0, len(pictures), BATCH_SIZE):
             batch = torch.stack(pictures[start : start + BATCH_SIZE])
-            logits = model(normalise(batch).unsqueeze(1).to(device_of(model)))
+            logits = model(normalise(batch).unsqueeze(1).to(weights.device, weights.dtype))
             if not logits.isfinite().all():
                 raise InputError(
                     "the network's answers are not numbers: its weights are NaN, infinite or far "
@@ -159,7 +159,7 @@ def _to_grey(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits
         levels = np.asarray(image, dtype=np.float64)
         white = next((white for white in WHITE if levels.max(initial=0) <= white), WHITE[-1])
-        if image.mode == "F" and levels.max(initial=0) <= 1:
+        if image.mode == "F" and levels.max(initial=0) <= 2:  # enlarging may go beyond 1
             white = 1
         return levels * (255 / white)
     if image.has_transparency_data:

@@ -158,6 +158,7 @@ FOREIGN = {
     "DataParallel's": lambda state: {f"module.{name}": w for name, w in state.items()},
     "compiled": lambda state: {"model": {f"_orig_mod.{name}": w for name, w in state.items()}},
     "both": lambda state: {f"_orig_mod.module.{name}": w for name, w in state.items()},
+    "part of a model": lambda state: {f"net.body.{name}": w for name, w in state.items()},
     "averaged": lambda state: (
         torch.optim.swa_utils.AveragedModel(make_linear()).state_dict()
         | {f"module.{name}": w for name, w in state.items()}
@@ -205,6 +206,7 @@ def test_our_own_checkpoint_says_its_epoch(tmp_path):
             {"1.weight": torch.full((10, 784), math.nan), "1.bias": torch.zeros(10)},
             "NaN or infinite",
         ),
+        ({"1.weight": torch.zeros(10, 784).char(), "1.bias": torch.zeros(10)}, "is int8"),
         ({"loss": 0.5}, "contains no state_dict"),
         ([torch.zeros(10, 784)], "contains no state_dict"),
         ({"1.weight": torch.zeros(10, 784).to_sparse(), "1.bias": torch.zeros(10)}, "foreign"),

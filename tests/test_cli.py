@@ -144,7 +144,7 @@ def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch,
 def test_resuming_a_finished_run_says_so_and_exits_with_0(capsys):
     assert main(["train", *SMALL]) == 0
     assert main(["train", *SMALL, "--resume"]) == 0
-    assert "all 2 epochs are finished. To go on, raise epochs" in capsys.readouterr().out
+    assert "2 epochs are finished. To go on, ask for more than 2" in capsys.readouterr().out
 
 
 def test_stopped_before_training_is_130_too(monkeypatch, capsys):
@@ -322,10 +322,23 @@ def test_without_a_stream_it_works_too(monkeypatch, stream, tmp_path):
     assert (tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth").exists()
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_file_that_cannot_be_written_is_refused_before_training(tmp_path, small_data):
-    (tmp_path / "h.csv").touch(0o444)
+CANNOT_BE_WRITTEN = {
+    "a folder": lambda path: path.mkdir(),
+    "a pipe": lambda path: os.mkfifo(path),
+    "a link to nowhere": lambda path: path.symlink_to("gone/h.csv"),
+    "read-only": lambda path: path.touch(0o444),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes and links of POSIX")
+@pytest.mark.parametrize("kind", CANNOT_BE_WRITTEN)
+def test_a_file_that_cannot_be_written_is_refused_before_training(tmp_path, small_data, kind):
+    if kind == "read-only" and os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    CANNOT_BE_WRITTEN[kind](tmp_path / "h.csv")
     assert main(["train", *SMALL, "--history", "h.csv"]) == 2
+    (tmp_path / "file").touch()
+    assert main(["train", *SMALL, "--history", "file/h.csv"]) == 2
     assert small_data == []
 
 

@@ -317,6 +317,36 @@ def test_temporary_files_never_meet_and_never_stay(tmp_path):
     assert path.read_bytes() == b"one" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("call", [load_mnist, download_mnist, write_sample])
+def test_own_digits_where_the_sample_would_be_are_kept(tmp_path, monkeypatch, call):
+    monkeypatch.setattr(mirror_module, "MIRRORS", ())
+    own = raw_folder(tmp_path / "sample") / FILES[1].name
+    own.parent.mkdir(parents=True)
+    write_idx(own, np.arange(7, dtype=np.uint8))
+    before = own.read_bytes()
+    with pytest.raises(DataError, match="not MNIST's, and would be overwritten"):
+        call(tmp_path / "sample" if call is write_sample else tmp_path)
+    assert own.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "file://bob:secret@host/x",
+        "server/mnist?token=secret",
+        "//host/x?token=secret",
+        "bob:secret@x",
+    ],
+)
+def test_what_may_be_a_password_is_never_printed(monkeypatch, tmp_path, capsys, words):
+    monkeypatch.setattr(mirror_module, "MIRRORS", ())
+    monkeypatch.setenv("MNIST_MIRROR", words)
+    with pytest.raises((DataError, ConfigError)) as caught:
+        download_mnist(tmp_path)
+    told = "".join(traceback.format_exception(caught.value)) + "".join(capsys.readouterr())
+    assert "secret" not in told
+
+
 def test_a_name_of_any_length_can_be_replaced(tmp_path):
     path = tmp_path / ("ü" * 120 + ".pth")  # 244 of the 255 bytes that most systems allow
     with replacing(path) as temporary:

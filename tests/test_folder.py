@@ -22,7 +22,7 @@ from mnist_helpers.errors import CheckpointError, InputError
 from mnist_helpers.training import folder as folder_module
 from mnist_helpers.training.checkpoint import load_checkpoint
 from mnist_helpers.training.fit import fit
-from mnist_helpers.training.folder import BEST_NAME, epoch_name, find_run
+from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints, epoch_name, find_run
 from tests.conftest import make_digits, make_linear
 from tests.test_faults import everything_in
 
@@ -131,6 +131,33 @@ def test_a_lock_that_is_a_link_is_not_followed(sets, config, tmp_path):
     assert target.read_text() == "mine"
 
 
+@posix_only
+def test_everybody_who_may_write_to_the_folder_may_lock_it(sets, config):
+    modes = []
+
+    def look(_):
+        modes.append((config.checkpoint_dir / folder_module.LOCK_NAME).stat().st_mode & 0o777)
+
+    fit(make_linear(), *sets, config, on_epoch_end=look)
+    assert modes == [0o666] * 3
+
+
+def test_older_files_move_aside_together_or_not_at_all(sets, config, monkeypatch):
+    a_run(sets, config, 2)
+    before, real, moved = everything_in(config.checkpoint_dir), Path.rename, []
+
+    def rename(path, target):
+        moved.append(path)
+        if len(moved) == 2:
+            raise OSError(5, "Input/output error")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(CheckpointError, match="cannot be changed"):
+        a_run(sets, config, 1)
+    assert everything_in(config.checkpoint_dir) == before
+
+
 def test_a_drive_without_locks_is_said_and_used(sets, config, monkeypatch, capsys):
     class NoLock:
         def __init__(self, *_, **__):
@@ -227,9 +254,7 @@ def test_more_epochs_than_asked_for_are_said_as_they_are(sets, config, capsys):
     shorter = dataclasses.replace(config, epochs=2)
     history = fit(make_linear(), *sets, shorter, resume_from=config.checkpoint_dir)
     assert len(history) == 3 and everything_in(config.checkpoint_dir) == before
-    assert (
-        "all 3 epochs are finished, more than the 2 asked for. To go on" in capsys.readouterr().out
-    )
+    assert "3 epochs are finished. To go on, ask for more than 3" in capsys.readouterr().out
     history = fit(make_linear(), *sets, shorter, resume_from=config.checkpoint_dir / epoch_name(1))
     assert len(history) == 2
 
@@ -296,7 +321,25 @@ def test_a_folder_deleted_in_mid_run_is_said_and_locked_anew(sets, config, capsy
                 a_run(sets, config, 1)
 
     assert len(fit(make_linear(), *sets, config, on_epoch_end=delete)) == 3
-    assert "was deleted; saving starts there again" in capsys.readouterr().out
+    capsys.readouterr()
+
+    def let_another_run_in(record):
+        if record.epoch == 1:
+            (config.checkpoint_dir / folder_module.LOCK_NAME).unlink()
+            a_run(sets, config, 2)
+
+    fit(make_linear(), *sets, config, on_epoch_end=let_another_run_in)
+    mine = load_checkpoint(config.checkpoint_dir / epoch_name(3))["run_id"]
+    assert {load_checkpoint(p)["run_id"] for p in epoch_checkpoints(config.checkpoint_dir)} == {
+        mine
+    }
+
+    def rename_this_machine(record):
+        (config.checkpoint_dir / folder_module.OWNER_NAME).write_text("somebody else")
+
+    capsys.readouterr()
+    assert len(fit(make_linear(), *sets, config, on_epoch_end=rename_this_machine)) == 3
+    assert "was deleted" not in capsys.readouterr().out
 
     def delete_and_stop(record):
         (config.checkpoint_dir / epoch_name(record.epoch)).unlink()
@@ -433,6 +476,9 @@ FORGERIES = {
     "history of 10**30": lambda c: c["history"][0].update(epoch=10**30),
     "history of a tensor": lambda c: c["history"][0].update(lr=torch.zeros(3)),
     "history of nothing": replaced("history", [None]),
+    "a word as a random number": lambda c: c["random_states"].update(
+        python=(*c["random_states"]["python"][:2], "x")
+    ),
     "random states of nonsense": replaced("random_states", {"python": (3, [0], None)}),
 }
 
@@ -457,6 +503,13 @@ def test_a_forged_value_is_an_error_that_names_the_file(sets, config, kind):
     path = forged(sets, config, FORGERIES[kind])
     with pytest.raises(CheckpointError, match=path.name):
         fit(make_linear(), *sets, config, resume_from=path)
+
+
+def test_find_run_takes_no_forged_file_for_a_run(sets, config):
+    config = dataclasses.replace(config, epochs=1, train_limit=70, test_limit=30)
+    for part, key in (("config", "lr"), ("data", "train_size")):
+        forged(sets, config, lambda c, part=part, key=key: c[part].update({key: torch.zeros(2)}))
+        assert find_run(config) is None
 
 
 def overlapping(checkpoint):

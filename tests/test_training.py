@@ -249,7 +249,7 @@ def test_more_epochs_may_follow_and_a_finished_run_says_so(sets, config, capsys)
     before = digest(model.state_dict())
     capsys.readouterr()
     again = fit(model, *sets, config, resume_from=config.checkpoint_dir)
-    assert "all 3 epochs are finished. To go on, raise epochs" in capsys.readouterr().out
+    assert "3 epochs are finished. To go on, ask for more than 3" in capsys.readouterr().out
     assert again == history and digest(model.state_dict()) == before
 
 

@@ -12,7 +12,15 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from mnist_helpers.config import DataSource, TrainConfig, as_path
 from mnist_helpers.data.download import download_mnist, own_mirror
-from mnist_helpers.data.idx import FILES, digest, find_mnist, is_sample, raw_folder, read_idx
+from mnist_helpers.data.idx import (
+    FILES,
+    digest,
+    find_mnist,
+    is_sample,
+    raw_folder,
+    read_idx,
+    root_of,
+)
 from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.machine.hardware import random_states_kept, seed_everything
 from mnist_helpers.machine.progress import announce
@@ -44,13 +52,12 @@ class DigitDataset(Dataset[tuple[Tensor, int]]):
         if images.dtype != torch.uint8 or images.shape[1:] != (28, 28):
             got = f"{images.dtype} {tuple(images.shape)}"
             raise InputError(f"images must be uint8 of shape (N, 28, 28), got {got}")
-        if labels.is_floating_point():
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise InputError(f"labels must be whole numbers, got {labels.dtype}")
         if labels.shape != images.shape[:1]:
             raise InputError(f"{len(images)} images need as many labels, got {tuple(labels.shape)}")
-        check_labels(labels)
-        self.images = images
-        self.labels = labels.to(torch.int64)
+        self.images, self.labels = images, labels.to(torch.int64)
+        check_labels(self.labels)
         self.source = source
 
     def __len__(self) -> int:
@@ -161,7 +168,8 @@ def fingerprint(dataset: Dataset[Any]) -> str | None:
     """Return a digest that tells other images and labels of the same number apart.
 
     It covers all of a `DigitDataset`, a `TensorDataset` or a `Subset` of these. Of anything else
-    it covers 64 items, drawn with fixed seeds: None if no seed decides how they come out.
+    it covers 64 items, drawn with fixed seeds, and all labels that it shows: None if no seed
+    decides how the items come out.
     """
     if type(dataset) is DigitDataset:
         return digest([dataset.images, dataset.labels])
@@ -173,7 +181,9 @@ def fingerprint(dataset: Dataset[Any]) -> str | None:
     def look() -> str:
         seed_everything(0)
         items = [dataset[int(place)] for place in np.linspace(0, size_of(dataset) - 1, 64)]
-        return digest([[torch.as_tensor(image), int(label)] for image, label in items])
+        labels = shown_labels(dataset)
+        shown = None if labels is None else torch.as_tensor(labels)
+        return digest([shown, [[torch.as_tensor(image), int(label)] for image, label in items]])
 
     try:
         with random_states_kept():
@@ -219,7 +229,7 @@ def load_mnist(
     ConfigError
         `root` or `MNIST_MIRROR` is not a path; a limit or the seed is out of range.
     """
-    path = as_path(root)
+    path = root_of(as_path(root))
     TrainConfig(train_limit=train_limit, test_limit=test_limit, seed=seed)  # which checks them
     found = find_mnist(path)
     has_sample = found is not None and is_sample(raw_folder(found))

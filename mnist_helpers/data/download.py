@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import importlib.util
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from mnist_helpers.config import as_path
 from mnist_helpers.data import idx
 from mnist_helpers.data.idx import FILES, DataFile, is_intact, is_sample, raw_folder
-from mnist_helpers.errors import DataError
+from mnist_helpers.errors import ConfigError, DataError
 from mnist_helpers.machine.progress import BYTES_FORMAT, announce, close_bar, open_bar
 
 MIRROR_VARIABLE = "MNIST_MIRROR"
@@ -45,7 +46,7 @@ def download_mnist(root: str | Path = "data", *, allow_sample: bool = True) -> P
     ConfigError
         `root` or `MNIST_MIRROR` is not a path.
     """
-    root = as_path(root)
+    root = idx.root_of(as_path(root))
     if root.name == idx.SAMPLE_FOLDER and is_sample(raw_folder(root)):
         root = root.parent
     own = own_mirror()
@@ -84,11 +85,14 @@ def _nowhere(folder: Path, tried: str, *, can_unset: bool) -> DataError:
 def own_mirror() -> str | Path | None:
     """Return the mirror that `MNIST_MIRROR` names, an address or a folder, if it is set."""
     words = os.environ.get(MIRROR_VARIABLE, "").strip().strip("\"'").strip()
-    is_address = "://" in words and not words.lower().startswith("file:")
+    is_file = words.lower().startswith("file:")
+    try:
+        path = as_path(words) if words and (is_file or "://" not in words) else None
+    except ConfigError:  # which repeats the words
+        raise ConfigError(f"{MIRROR_VARIABLE} is neither a folder nor an address") from None
     # What may have a password in it is never taken for a folder, whose name may be printed.
-    if is_address or ("@" in words and not as_path(words).exists()):
-        return words
-    return as_path(words) if words else None
+    is_secret = re.search("[@?]", words) and not (path and path.exists())
+    return words or None if path is None or is_secret else path
 
 
 def _complete(folder: Path, own: str | Path | None) -> dict[str, str] | None:
@@ -175,8 +179,11 @@ def write_sample(root: str | Path) -> Path:
     root = as_path(root)
     folder = raw_folder(root)
     if not is_sample(folder):
-        if root.name != idx.SAMPLE_FOLDER:  # that one is the package's own
-            _refuse_digits(folder, [file.name for file in FILES])
+        names = [file.name for file in FILES]
+        if root.name == idx.SAMPLE_FOLDER:  # what is as long as our own is our own, damaged
+            sizes = dict(zip(names, idx.SAMPLE_SIZES, strict=True))
+            names = [n for n in names if idx.file_hash(folder / n, sizes[n]) is None]
+        _refuse_digits(folder, names)
         with _writing_to(root):
             _make_sample(folder)
     announce("Using the sample: 5,000 real MNIST digits, 4,000 to train and 1,000 to test.")

@@ -62,6 +62,14 @@ def raw_folder(root: Path) -> Path:
     return root / "MNIST" / "raw"
 
 
+def root_of(folder: Path) -> Path:
+    """Return the root that is meant by a root, its `MNIST`, or its `MNIST/raw`."""
+    parts = folder.absolute().parts
+    levels = 2 if parts[-2:] == ("MNIST", "raw") else int(parts[-1:] == ("MNIST",))
+    is_meant = levels and raw_folder(Path(*parts[:-levels])).is_dir()
+    return Path(*parts[:-levels]) if is_meant else folder
+
+
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a file to read it; a pipe could wait forever, and a device might never end."""
     mode = path.stat().st_mode

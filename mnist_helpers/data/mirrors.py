@@ -186,7 +186,7 @@ def _read_folder(mirror: Path, file: DataFile) -> tuple[str, bytes]:
         if len(content) == size and hashlib.sha256(content).hexdigest() == expected:
             return (f"{file.name}.gz" if packed else file.name), content
         reasons.append(f"{path.name} has the wrong checksum")
-    raise DataError("; ".join(reasons) or f"it has no {file.name}.gz")
+    raise DataError("; ".join([*dict.fromkeys(reasons)][:3]) or f"it has no {file.name}.gz")
 
 
 def _read_url(mirror: str, file: DataFile, bar: "tqdm[Any]") -> bytes:

@@ -171,7 +171,7 @@ def restore_random_states(states: Mapping[str, Any], path: Path | None = None) -
     """Put all random generators back to where `random_states` found them; `path` has them."""
     try:
         version, internal, gauss_next = states["python"]
-        random.setstate((version, tuple(internal), gauss_next))
+        random.setstate((version, tuple(internal), gauss_next and float(gauss_next)))
         kind, keys, position, has_gauss, gauss = states["numpy"]
         if not 0 <= position <= len(keys):  # NumPy doesn't check, and would read beyond them
             raise ValueError(f"position {position}")

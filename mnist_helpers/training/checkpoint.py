@@ -216,13 +216,13 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
     try:
         weights = {WRAPPERS.sub("", name): weight for name, weight in _find_weights(path, loaded)}
         weights.pop("n_averaged", None)  # torch.optim.swa_utils counts there
-        found = {name: weight.to(torch.float32) for name, weight in weights.items()}
-        if not all(weight.is_floating_point() for weight in weights.values()):
-            raise CheckpointError(f"{path} has weights of whole or complex numbers")
+        found = {n: w.to(torch.float32) if w.is_floating_point() else w for n, w in weights.items()}
         if not all(weight.isfinite().all() for weight in found.values()):
             raise CheckpointError(f"{path} has weights that are NaN or infinite")
+        # A part of a larger model has longer names: those that end alike belong together.
+        by_name = {k: w for k in wanted for n, w in found.items() if f".{n}".endswith(f".{k}")}
         in_order = dict(zip(wanted, found.values(), strict=False))
-        taken = found if found.keys() == wanted.keys() else in_order
+        taken = by_name if by_name.keys() == wanted.keys() else in_order
         if len(found) != len(wanted) or (differences := _differences(taken, wanted)):
             differences = _differences(found, wanted)
             raise CheckpointError(
@@ -234,7 +234,7 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
         raise
     except Exception as error:  # anybody's file may hold anything
         raise CheckpointError(f"{path} holds no weights that can be used: {error}") from error
-    how = "" if taken is found else ", matched by order because the names of its layers differ"
+    how = "" if taken is by_name else ", matched by order because the names of its layers differ"
     return f"weights from another program{how}"
 
 

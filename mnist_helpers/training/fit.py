@@ -26,11 +26,13 @@ from mnist_helpers.training.checkpoint import save_checkpoint
 from mnist_helpers.training.optimizer import Optimization
 from mnist_helpers.training.step import evaluate, train_one_epoch
 
+OnEpochEnd = Callable[[EpochRecord], None] | None
+
 
 def fit(
     model: nn.Module, train_set: Dataset[Any], test_set: Dataset[Any],
     config: TrainConfig | None = None, *, resume_from: str | Path | None = None,
-    on_epoch_end: Callable[[EpochRecord], None] | None = None,
+    on_epoch_end: OnEpochEnd = None,
 ) -> History:  # fmt: skip
     """Train, with a bar per epoch; test and save after each. Ctrl-C ends it, finished epochs kept.
 
@@ -86,9 +88,7 @@ class Run:
         self.working_model = distributed.wrap_ddp(self.model, self.train_loader.dataset)
         self.tested_last = copy.deepcopy(self.model.state_dict())
 
-    def go(
-        self, resume_from: Path | None, on_epoch_end: Callable[[EpochRecord], None] | None
-    ) -> None:
+    def go(self, resume_from: Path | None, on_epoch_end: OnEpochEnd) -> None:
         """Run until the last epoch, or until somebody stops it."""
         with contextlib.ExitStack() as self.lock:
             try:
@@ -109,7 +109,7 @@ class Run:
         try_network(self.model, self.config.device)
         with distributed.rank_zero_first():
             if self.folder is not None and distributed.rank() == 0:
-                self.lock.enter_context(files.owned(self.folder))
+                self.lock_id = self.lock.enter_context(files.owned(self.folder))
                 trial = self._checkpoint(EpochRecord(1, *[0.0] * 7))
                 save_checkpoint(self.folder / files.TRIAL_NAME, trial).unlink()
 
@@ -146,10 +146,8 @@ class Run:
         then, now = checkpoint["threads"], torch.get_num_threads()
         if then != now and self.config.device.type == "cpu":
             announce(f"CPU threads: {then} before, {now} now. The last decimals may differ.")
-        done, wanted = len(self.history), self.recipe.epochs
-        if done >= wanted:
-            more = f", more than the {wanted} asked for" if done > wanted else ""
-            announce(f"{path}: all {done} epochs are finished{more}. To go on, raise epochs.")
+        if (done := len(self.history)) >= self.recipe.epochs:
+            announce(f"{path}: {done} epochs are finished. To go on, ask for more than {done}.")
             return
         announce(f"Going on after epoch {done}, from {path}. So far:")
         for record in self.history:
@@ -164,7 +162,7 @@ class Run:
         if resumed_from is not None:
             files.repair_best(folder, resumed_from, self.history)
 
-    def train(self, on_epoch_end: Callable[[EpochRecord], None] | None) -> None:
+    def train(self, on_epoch_end: OnEpochEnd) -> None:
         """Run the epochs that are left."""
         left = self.recipe.epochs - len(self.history)
         if left > 0:
@@ -175,7 +173,8 @@ class Run:
             # The first bar's speed tells how long the whole run will take.
             record = self._one_epoch(len(self.history) + 1, left if number == 0 else 1)
             if on_epoch_end is not None:
-                on_epoch_end(record)
+                with hardware.random_states_kept():  # a resumed run won't call it again
+                    on_epoch_end(record)
 
     def saved(self) -> str:
         """Say which checkpoint is the last one."""
@@ -223,16 +222,17 @@ class Run:
         before = self.history.best
         improved = before is None or record.score > before.score
         if self.folder is not None and distributed.rank() == 0:
-            if files.owner_of(self.folder) != files.me():
+            if files.lock_of(self.folder) != self.lock_id:
                 announce(f"{self.folder} was deleted; saving starts there again with this epoch.")
-                self.lock.enter_context(files.owned(self.folder))
+                self.lock_id = self.lock.enter_context(files.owned(self.folder))
+                files.move_to_previous(self.folder, self.run_id)
             checkpoint = self._checkpoint(record)
             # The best first: if the run stops between the two, a resume repeats the epoch.
             if improved:
                 save_checkpoint(self.folder / files.BEST_NAME, checkpoint)
             save_checkpoint(self.folder / files.epoch_name(record.epoch), checkpoint)
-        self.history.append(record)
         self.tested_last = copy.deepcopy(self.optimization.tested.state_dict())
+        self.history.append(record)
         return improved
 
     def _checkpoint(self, record: EpochRecord) -> dict[str, Any]:

@@ -33,8 +33,8 @@ SIZES = {DataSource.MNIST: (60_000, 10_000), DataSource.SAMPLE: (4_000, 1_000)} 
 
 
 @contextlib.contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Prepare a folder for a run and keep other runs out, but not readers.
+def owned(folder: Path) -> Iterator[int | None]:
+    """Prepare a folder for a run and keep other runs out, but not readers; yield its `lock_of`.
 
     The system's lock ends with its process, however that ends. Raises CheckpointError if another
     run has it, or the folder cannot be written or listed.
@@ -43,46 +43,44 @@ def owned(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _lock(folder, stack)
-            stack.callback(_give_up, folder)
+            stack.callback(_give_up, folder, lock_of(folder))
             with replacing(folder / OWNER_NAME) as temporary:
-                temporary.write_text(me(), "utf-8")
+                temporary.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
             epoch_checkpoints(folder)  # a folder that can't be listed would be overwritten
         except OSError as error:
             raise CheckpointError(
                 f"no checkpoints can be written to {folder} ({error}); choose another folder"
             ) from error
-        for path in folder.glob(".*.pth.*.tmp"):  # of a run that was killed
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for path in folder.glob(".*.pth.*.tmp"):  # of a run that was killed
                 if path.stat().st_mtime < time.time() - OLD_SECONDS:
                     path.unlink()
-        yield
+        yield lock_of(folder)
 
 
-def me() -> str:
-    """Return this process in words."""
-    return f"process {os.getpid()} on {socket.gethostname()}"
+def lock_of(folder: Path) -> int | None:
+    """Return what tells a folder's lock from one that somebody made there later."""
+    path = folder / LOCK_NAME
+    return path.stat().st_ino if path.exists() else None
 
 
-def owner_of(folder: Path) -> str:
-    """Return in words which process has a folder, or had it when it was killed."""
-    with contextlib.suppress(OSError, UnicodeError):
-        return (folder / OWNER_NAME).read_text("utf-8")
-    return "another run"
-
-
-def _give_up(folder: Path) -> None:
-    if owner_of(folder) == me():  # somebody may have deleted the folder, and a run begun another
-        for name in (OWNER_NAME, LOCK_NAME):
-            with contextlib.suppress(OSError):
-                (folder / name).unlink()
+def _give_up(folder: Path, own: int | None) -> None:
+    with contextlib.suppress(OSError):
+        if lock_of(folder) == own:
+            (folder / OWNER_NAME).unlink(missing_ok=True)
+            (folder / LOCK_NAME).unlink()
 
 
 def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
     try:
-        stack.enter_context(FileLock(folder / LOCK_NAME, timeout=0))
+        # Whoever may write to the folder may lock it, too.
+        stack.enter_context(FileLock(folder / LOCK_NAME, timeout=0, mode=0o666))
     except Timeout as error:
+        owner = "another run"
+        with contextlib.suppress(OSError, UnicodeError):
+            owner = (folder / OWNER_NAME).read_text("utf-8")
         raise CheckpointError(
-            f"{owner_of(folder)} is training in {folder}: wait for it to end, stop it, or "
+            f"{owner} is training in {folder}: wait for it to end, stop it, or "
             "choose another folder"
         ) from error
     except OSError as error:
@@ -103,9 +101,8 @@ def epoch_checkpoints(folder: str | Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise CheckpointError(
-            f"{folder} cannot be listed: {error.strerror}; check its permissions"
-        ) from error
+        message = f"{folder} cannot be listed: {error.strerror}; check its permissions"
+        raise CheckpointError(message) from error
     found = [(int(match[1]), p) for p in paths if (match := EPOCH_PATTERN.fullmatch(p.name))]
     return [path for _, path in sorted(found)]
 
@@ -113,22 +110,23 @@ def epoch_checkpoints(folder: str | Path) -> list[Path]:
 def find_run(config: TrainConfig, source: DataSource = DataSource.MNIST) -> dict[str, Any] | None:
     """Return the last checkpoint of a finished run of this recipe, from `config.checkpoint_dir`.
 
-    None if the folder holds no run, an unfinished one, or one of other settings or digits, or of
-    a part of them that the recipe doesn't name. Raises CheckpointError if that checkpoint is
-    damaged or cannot be read.
+    None if there is none: no run, an unfinished one, other settings, other or fewer digits.
+    Raises CheckpointError if that checkpoint is damaged or cannot be read.
     """
     if not (found := epoch_checkpoints(config.checkpoint_dir) if config.checkpoint_dir else []):
         return None
     checkpoint = load_checkpoint(found[-1])
     saved, data = checkpoint.get("config"), checkpoint.get("data")
-    if not isinstance(saved, dict) or not isinstance(data, dict):
+    if not (isinstance(saved, dict) and isinstance(data, dict)):
         return None
     wanted: dict[str, Any] = {"train_source": source, "test_source": source}
     if source in SIZES:
-        sizes = config.train_limit or SIZES[source][0], config.test_limit or SIZES[source][1]
-        wanted |= dict(zip(("train_size", "test_size"), sizes, strict=True))
-    is_same = not config.resolved().differences(saved) and wanted.items() <= data.items()
-    return checkpoint if is_same and checkpoint["epoch"] == config.epochs else None
+        wanted["train_size"] = config.train_limit or SIZES[source][0]
+        wanted["test_size"] = config.test_limit or SIZES[source][1]
+    with contextlib.suppress(RuntimeError):  # of a tensor in a forged file
+        is_same = not config.resolved().differences(saved) and wanted.items() <= data.items()
+        return checkpoint if is_same and checkpoint["epoch"] == config.epochs else None
+    return None
 
 
 def find_checkpoint(path: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -158,9 +156,9 @@ def last_intact_checkpoint(folder: str | Path) -> tuple[Path, dict[str, Any]] | 
             return path, load_checkpoint(path)
         except DamagedError as error:
             announce(f"{error}. Trying the one before it.")
-    if found:
-        raise CheckpointError(f"every checkpoint in {folder} is damaged; start a new run")
-    return None
+    if not found:
+        return None
+    raise CheckpointError(f"every checkpoint in {folder} is damaged; start a new run")
 
 
 def check_fits(
@@ -239,12 +237,14 @@ def move_to_previous(folder: str | Path, run_id: str | None = None) -> Path | No
         for path in old:
             path.rename(target / path.name)
     except OSError as error:
+        for path in old:  # all of them, or none
+            with contextlib.suppress(OSError):
+                (target / path.name).rename(path)
         raise CheckpointError(f"{folder} cannot be changed ({error}); choose another") from error
     return target
 
 
 def _is_another_run(path: Path, run_id: str) -> bool:
-    try:
-        return load_checkpoint(path).get("run_id") != run_id
-    except DamagedError:
-        return False
+    with contextlib.suppress(DamagedError):
+        return bool(load_checkpoint(path).get("run_id") != run_id)
+    return False

@@ -49,7 +49,7 @@ def profile_config(name: str | None = None) -> TrainConfig:
     among a reader's checkpoints, and reads `data/` if the real files are there already.
     `MNIST_HOME` moves all these folders, for instance out of a checkout that is read-only.
     """
-    name = name or os.environ.get(PROFILE_VARIABLE) or "default"
+    name = name or os.environ.get(PROFILE_VARIABLE, "").strip() or "default"
     if name not in PROFILES:
         raise ConfigError(f"{PROFILE_VARIABLE} must be one of {', '.join(PROFILES)}, got {name!r}")
     home = home_folder()
@@ -73,7 +73,7 @@ def results_folder() -> Path:
 
 def promised_accuracy(source: DataSource, name: str | None = None) -> tuple[float, float] | None:
     """Return the range to expect of the last epoch's test accuracy, if `experiments` has one."""
-    name = name or os.environ.get(PROFILE_VARIABLE) or "default"
+    name = name or os.environ.get(PROFILE_VARIABLE, "").strip() or "default"
     page = results_folder() / "ranges.json"
     ranges = json.loads(page.read_text("utf-8")) if page.is_file() else {}
     if source != DataSource.MNIST or name not in ranges:
@@ -84,7 +84,13 @@ def promised_accuracy(source: DataSource, name: str | None = None) -> tuple[floa
 
 def resume_wanted() -> bool:
     """Return whether to go on with an interrupted run of the notebooks (`MNIST_RESUME=1`)."""
-    return os.environ.get(RESUME_VARIABLE, "") not in ("", "0")
+    return os.environ.get(RESUME_VARIABLE, "").strip().lower() not in (
+        "",
+        "0",
+        "false",
+        "no",
+        "off",
+    )
 
 
 def _seen_from_here(path: Path) -> Path:
