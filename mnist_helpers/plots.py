@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mnist_helpers.machine.progress import show_plots_in_page
+
+show_plots_in_page()  # before matplotlib is loaded: then it takes what MPLBACKEND says
+
 import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
