@@ -1,9 +1,12 @@
 """The command `mnist-helpers`, also as `python -m mnist_helpers`: it can be stopped at once."""
 
+import math
 import os
 import signal
 import sys
 from typing import Any, NoReturn
+
+NEEDED_BYTES = 4 * 2**30  # with 3 GB its C++ aborts instead of raising; with 4 GB it trains
 
 
 def start() -> NoReturn:
@@ -11,6 +14,11 @@ def start() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as for a job in the background
             signal.signal(number, _end)
+    if (limit := _address_space()) < NEEDED_BYTES:
+        sys.exit(
+            f"mnist-helpers: this shell limits a process to {limit / 2**30:.1f} GB of addresses, "
+            f"and PyTorch needs {NEEDED_BYTES / 2**30:.0f}; raise it with ulimit -v"
+        )
     try:
         from mnist_helpers.cli import run
     except (ImportError, MemoryError) as error:
@@ -18,6 +26,15 @@ def start() -> NoReturn:
             f"mnist-helpers: cannot start ({error}); install what is missing, or free some memory"
         )
     run()
+
+
+def _address_space() -> float:
+    try:
+        import resource
+    except ImportError:  # on Windows nothing limits it
+        return math.inf
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _end(*_: Any) -> NoReturn:

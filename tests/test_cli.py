@@ -2,7 +2,9 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from tests.conftest import make_digits
 from tests.test_checkpoint import example
 from tests.test_training import measure
 
+PROJECT = Path(__file__).resolve().parent.parent
 SMALL = ["--epochs", "2", "--batch-size", "10", "--device", "cpu"]
 
 
@@ -320,6 +323,20 @@ def test_without_a_stream_it_works_too(monkeypatch, stream, tmp_path):
     assert main(["train", *SMALL]) == 0
     assert main(["evaluate", "gone.pth"]) == 1
     assert (tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs limits of POSIX")
+def test_too_small_an_address_space_is_one_line():
+    import resource
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))
+
+    code = [sys.executable, "-m", "mnist_helpers", "describe"]
+    done = subprocess.run(code, preexec_fn=limit, capture_output=True, text=True, cwd=PROJECT)
+    line = "mnist-helpers: this shell limits a process to 3.0 GB of addresses, and PyTorch needs 4"
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
 
 
 CANNOT_BE_WRITTEN = {
