@@ -65,14 +65,16 @@ def as_path(words: str | os.PathLike[str]) -> Path:
         if text.lower().startswith("file:"):
             _, host, place, *_ = urllib.parse.urlsplit(text)
             if host not in ("", "localhost"):
-                raise ValueError(f"it is on {host}; a path on this machine has three slashes")
+                raise ConfigError("a file:// path on this machine has three slashes")
             text = urllib.request.url2pathname(place)
         if "://" in text:
-            raise ValueError("it is an address; MNIST_MIRROR alone may be one")
+            raise ConfigError("an address is not a path; MNIST_MIRROR alone may be one")
         if not text or "\0" in text:
             raise ValueError("it is empty, or holds a null character")
         path = Path(os.path.expanduser(text))  # noqa: PTH111  # pathlib takes "./~" for "~"
         return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
+    except ConfigError:  # which doesn't repeat the words: an address may hold a password
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{words!r} is not a path: {error}") from error
 

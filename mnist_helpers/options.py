@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import os
 import shlex
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
@@ -126,8 +125,9 @@ def _check_writable(file: Path) -> None:
         if os.path.lexists(file) and not (file.is_file() and os.access(file, os.W_OK)):
             raise OSError("it is not a file that can be written")
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
+        if not os.path.lexists(file):
+            file.open("xb").close()
+            file.unlink()
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be written ({error}); name a file in a folder you can write to"

@@ -183,6 +183,16 @@ def test_weights_of_other_programs_are_taken_where_they_fit(tmp_path, kind, zipp
         load_checkpoint(path)
 
 
+def test_names_that_end_alike_are_not_mixed_up(tmp_path):
+    def nested():
+        return nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4)))
+
+    theirs, ours = nested(), nested()
+    torch.save({f"net.{name}": w for name, w in theirs.state_dict().items()}, tmp_path / "w.pth")
+    assert take_weights(ours, tmp_path / "w.pth") == "weights from another program"
+    assert digest(ours.state_dict()) == digest(theirs.state_dict())
+
+
 def test_our_own_checkpoint_says_its_epoch(tmp_path):
     model = make_linear()
     own = example(7) | {"model_state_dict": {n: w + 1 for n, w in model.state_dict().items()}}

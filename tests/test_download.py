@@ -334,6 +334,8 @@ def test_own_digits_where_the_sample_would_be_are_kept(tmp_path, monkeypatch, ca
     [
         "file://bob:secret@host/x",
         "server/mnist?token=secret",
+        "server/m;token=secret",
+        "http://h/x?a\nsecret",
         "//host/x?token=secret",
         "bob:secret@x",
     ],

@@ -321,7 +321,7 @@ def test_a_folder_deleted_in_mid_run_is_said_and_locked_anew(sets, config, capsy
                 a_run(sets, config, 1)
 
     assert len(fit(make_linear(), *sets, config, on_epoch_end=delete)) == 3
-    capsys.readouterr()
+    assert "or its lock was deleted; saving starts there again" in capsys.readouterr().out
 
     def let_another_run_in(record):
         if record.epoch == 1:

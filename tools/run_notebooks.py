@@ -30,6 +30,7 @@ if __name__ == "__main__":  # here, as the imports take seconds
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
@@ -49,7 +50,7 @@ from mnist_helpers.data.download import MIRROR_VARIABLE, own_mirror
 from mnist_helpers.errors import MnistHelpersError
 from mnist_helpers.history import History
 from mnist_helpers.training.checkpoint import load_checkpoint
-from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints, move_to_previous
+from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints, move_to_previous, owned
 from mnist_helpers.tutorial.profiles import (
     RESUME_VARIABLE,
     home_folder,
@@ -69,7 +70,8 @@ class LoudClient(NotebookClient):
 
     async def async_start_new_kernel(self, **options: Any) -> None:
         for number in SIGNALS:  # what nbclient does with them ends in tracebacks
-            asyncio.get_running_loop().remove_signal_handler(number)
+            with contextlib.suppress(NotImplementedError):  # on Windows it has none
+                asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, self.handlers[number])
         await super().async_start_new_kernel(**options)
 
@@ -205,7 +207,8 @@ def run_in_place(paths: Sequence[Path], profile: str) -> bool:
     unfinished = Unfinished(profile, paths)
     os.environ[RESUME_VARIABLE] = str(int(unfinished.is_resumed))
     if not unfinished.is_resumed and any(path.stem.startswith("03") for path in paths):
-        move_to_previous(checkpoints())  # an older run is not to be resumed
+        with owned(checkpoints()):  # which says so if a run is going on there
+            move_to_previous(checkpoints())  # an older run is not to be resumed
     for path in paths:
         if unfinished.has(path):
             print(f"{path.name}: finished before the interruption")

@@ -91,7 +91,7 @@ def own_mirror() -> str | Path | None:
     except ConfigError:  # which repeats the words
         raise ConfigError(f"{MIRROR_VARIABLE} is neither a folder nor an address") from None
     # What may have a password in it is never taken for a folder, whose name may be printed.
-    is_secret = re.search("[@?]", words) and not (path and path.exists())
+    is_secret = re.search("[@?;#]", words) and not (path and path.exists())
     return words or None if path is None or is_secret else path
 
 

@@ -66,7 +66,7 @@ def shown(mirror: Mirror) -> str:
     """Return a mirror as it may be printed: user, password and token stay out of it."""
     if isinstance(mirror, Path):
         return str(mirror)
-    return re.sub(r"[?#;].*", "", re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1", mirror, flags=re.S))
+    return re.sub(r"(?s)[?#;].*", "", re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1", mirror, flags=re.S))
 
 
 def _start(work: Callable[[], T]) -> "Future[T]":

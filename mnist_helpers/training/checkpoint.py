@@ -63,9 +63,8 @@ def save_checkpoint(path: str | Path, checkpoint: Mapping[str, Any]) -> Path:
             load_checkpoint(temporary)  # only replace the old file once the new one can be read
     except CheckpointError as error:
         reason = str(error).replace(str(temporary), "it")
-        raise CheckpointError(
-            f"{path} was not written, because the new file failed its check: {reason}"
-        ) from error
+        reason = f"{path} was not written, because the new file failed its check: {reason}"
+        raise CheckpointError(reason) from error
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be written ({error}); make room, or choose another folder; what was "
@@ -219,10 +218,11 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
         found = {n: w.to(torch.float32) if w.is_floating_point() else w for n, w in weights.items()}
         if not all(weight.isfinite().all() for weight in found.values()):
             raise CheckpointError(f"{path} has weights that are NaN or infinite")
-        # A part of a larger model has longer names: those that end alike belong together.
-        by_name = {k: w for k in wanted for n, w in found.items() if f".{n}".endswith(f".{k}")}
+        first = next(iter(wanted))  # a part of a larger model has a prefix before all names
+        prefixes = [name.removesuffix(first) for name in found if name.endswith(first)]
+        fits = [p for p in prefixes if {p + name for name in wanted} == found.keys()]
         in_order = dict(zip(wanted, found.values(), strict=False))
-        taken = by_name if by_name.keys() == wanted.keys() else in_order
+        taken = {name: found[fits[0] + name] for name in wanted} if fits else in_order
         if len(found) != len(wanted) or (differences := _differences(taken, wanted)):
             differences = _differences(found, wanted)
             raise CheckpointError(
@@ -234,7 +234,7 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
         raise
     except Exception as error:  # anybody's file may hold anything
         raise CheckpointError(f"{path} holds no weights that can be used: {error}") from error
-    how = "" if taken is by_name else ", matched by order because the names of its layers differ"
+    how = "" if fits else ", matched by order because the names of its layers differ"
     return f"weights from another program{how}"
 
 

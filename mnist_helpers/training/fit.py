@@ -223,7 +223,7 @@ class Run:
         improved = before is None or record.score > before.score
         if self.folder is not None and distributed.rank() == 0:
             if files.lock_of(self.folder) != self.lock_id:
-                announce(f"{self.folder} was deleted; saving starts there again with this epoch.")
+                announce(f"{self.folder} or its lock was deleted; saving starts there again.")
                 self.lock_id = self.lock.enter_context(files.owned(self.folder))
                 files.move_to_previous(self.folder, self.run_id)
             checkpoint = self._checkpoint(record)
