@@ -31,7 +31,7 @@ from mnist_helpers.pictures import predict, prepare
 from mnist_helpers.summary import describe
 from mnist_helpers.training.checkpoint import take_weights
 from mnist_helpers.training.fit import fit
-from mnist_helpers.training.folder import BEST_NAME
+from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints
 from mnist_helpers.training.step import evaluate
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, distributed.STOPPED, 141
@@ -111,7 +111,6 @@ def _train(given: argparse.Namespace) -> int:
     options.check_outputs(given)
     if given.plot is not None:
         _load_plots()  # better it fails now than after an hour
-    history = None
     try:
         with distributed.joined(pick_device(config.device)) as device:
             config = dataclasses.replace(config, device=str(device))
@@ -125,7 +124,7 @@ def _train(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:  # before the first epoch or after the last one
         if distributed.is_rank_zero():
             print("mnist-helpers: stopped", file=sys.stderr)
-        if history is None and not given.resume:
+        if not (config.checkpoint_dir and epoch_checkpoints(config.checkpoint_dir)):
             return INTERRUPTED
     else:
         if not history.interrupted:

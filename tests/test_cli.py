@@ -49,6 +49,7 @@ def lines_with(out, *parts):
     return [line for _, line in found]
 
 
+@pytest.mark.slow
 def test_train_does_everything(tmp_path, capsys):
     outputs = ["--history", "h.json", "--plot", "curves.png"]
     assert main(["train", *SMALL, *outputs]) == 0
@@ -89,6 +90,7 @@ def test_train_takes_every_field_of_the_recipe(small_data, tmp_path):
     assert call == {"allow_sample": False, "train_limit": 40, "test_limit": 20, "seed": 7}
 
 
+@pytest.mark.slow
 def test_validation_digits_choose_the_best_and_the_last_epoch_is_the_headline(monkeypatch, capsys):
     measure(monkeypatch, validation=[0.5, 0.25], test=[0.125, 0.75])
     assert main(["train", *SMALL, "--validation", "10"]) == 0
@@ -169,6 +171,7 @@ def test_evaluate_measures_a_checkpoint(capsys):
     assert f"test loss {saved['history'][saved['epoch'] - 1]['test_loss']:.4f}" in out
 
 
+@pytest.mark.slow
 def test_evaluate_names_the_sample(monkeypatch, capsys):
     main(["train", *SMALL])
     sample = make_digits(20)
@@ -305,6 +308,7 @@ def test_evaluate_and_predict_take_weights_of_other_programs_and_say_so(pictures
     assert len(json.loads(out)) == 1 and "theirs.pth: weights from another program" in err
 
 
+@pytest.mark.slow
 def test_home_and_quotes_are_understood_in_every_option(small_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     options_of_all = ["--data-root=~/d", "--checkpoint-dir='~/c'", "--history=~/h.JSON"]

@@ -52,6 +52,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("validation", [0, 20])
 def test_any_map_style_data_set_gives_what_ours_gives_to_the_bit(sets, config, kind, validation):
@@ -64,6 +65,7 @@ def test_any_map_style_data_set_gives_what_ours_gives_to_the_bit(sets, config, k
         assert history.column(name) == expected.column(name), name
 
 
+@pytest.mark.slow
 def test_our_network_learns_the_same_from_any_of_them(config):
     config = dataclasses.replace(config, epochs=1, batch_size=8, checkpoint_dir=None)
     weights = []

@@ -259,6 +259,7 @@ def test_more_epochs_than_asked_for_are_said_as_they_are(sets, config, capsys):
     assert len(history) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", ["older", "gone", "damaged"])
 def test_the_best_is_made_again_if_it_is_not_the_best_so_far(sets, config, spoil):
     config = dataclasses.replace(config, lr=0.0005)
@@ -295,6 +296,7 @@ class Unsaveable(nn.Module):
         return self.linear(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "words"),
     [
@@ -518,6 +520,7 @@ def overlapping(checkpoint):
         state["momentum_buffer"] = torch.zeros(1).expand(buffer.shape)
 
 
+@pytest.mark.slow
 def test_what_no_digest_covers_changes_nothing(sets, config):
     expected = fit(make_linear(), *sets, dataclasses.replace(config, checkpoint_dir=None))
     path = forged(sets, config, with_hidden_metadata)
