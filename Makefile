@@ -16,7 +16,7 @@ help: ## list the targets
 	@echo "make run          train the CNN headless and draw its curves (PROFILE=quick|default|full)"
 	@echo "make lab          open the notebooks in JupyterLab"
 	@echo "make test         check everything: style, spelling, types, imports, tests, notebooks"
-	@echo "make quick        the same without slow tests and notebooks; under a minute"
+	@echo "make quick        the same without slow tests and notebooks; about a minute"
 	@echo "make fix          format the code, sort its imports, fix what ruff can fix"
 	@echo "make test-faults  kill a run 50 times, corrupt 400 files, and check that nothing is lost"
 	@echo "make test-lowest  run the tests with the oldest versions that pyproject.toml allows"

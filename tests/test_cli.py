@@ -146,6 +146,7 @@ def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch,
     assert digest(resumed["model_state_dict"]) == digest(whole["model_state_dict"])
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_says_so_and_exits_with_0(capsys):
     assert main(["train", *SMALL]) == 0
     assert main(["train", *SMALL, "--resume"]) == 0
@@ -161,6 +162,7 @@ def test_stopped_before_training_is_130_too(monkeypatch, capsys):
     assert capsys.readouterr().err == "mnist-helpers: stopped\n"
 
 
+@pytest.mark.slow
 def test_evaluate_measures_a_checkpoint(capsys):
     main(["train", *SMALL])
     capsys.readouterr()
@@ -299,6 +301,7 @@ def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
     assert f"To go on: mnist-helpers train {expected}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_take_weights_of_other_programs_and_say_so(pictures, capsys, tmp_path):
     torch.save({"state_dict": MnistCNN().state_dict()}, tmp_path / "theirs.pth")
     assert main(["evaluate", "theirs.pth", "--device", "cpu"]) == 0
@@ -321,6 +324,7 @@ def test_home_and_quotes_are_understood_in_every_option(small_data, tmp_path, mo
     assert "invalid path value: ''" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_without_a_stream_it_works_too(monkeypatch, stream, tmp_path):
     monkeypatch.setattr(sys, stream, None)
@@ -369,6 +373,7 @@ def test_a_matplotlib_that_cannot_be_loaded_is_refused_before_training(monkeypat
     assert small_data == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_looks_like_an_option_can_be_resumed_as_it_is_said(monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt

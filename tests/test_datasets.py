@@ -238,6 +238,7 @@ def refused(sets, config, dataset, message):
             fit(make_linear(), *pair, config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
@@ -268,6 +269,7 @@ def len_of(dataset):
 IMAGE = torch.zeros(1, 28, 28)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dataset",
     [

@@ -619,6 +619,7 @@ def test_a_sample_does_not_keep_from_asking_the_own_mirror(stick, tmp_path):
     assert on_disk(tmp_path / "data") == {**CONTENTS, **PACKED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [8, 13])  # unsigned bytes; numbers of four bytes
 @pytest.mark.parametrize("name", [FILES[0].name, f"{FILES[3].name}.gz"])
 @pytest.mark.parametrize("load", [download_mnist, load_mnist])
@@ -661,6 +662,7 @@ def test_one_root_stays_one_root(tmp_path, mirrors, monkeypatch):
     assert not (root / "sample").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["~/mine", "'{}/mine'", "{uri}/mine"])
 @pytest.mark.parametrize("load", [download_mnist, load_mnist, write_sample])
 def test_a_root_is_found_however_it_is_named(words, load, tmp_path, stick, monkeypatch):
@@ -677,6 +679,7 @@ def test_what_is_no_path_is_a_config_error(load):
             load(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("load", [download_mnist, load_mnist])
 @pytest.mark.parametrize(

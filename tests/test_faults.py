@@ -440,6 +440,7 @@ def spoiled_images(image):
     return [(image, 3)] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [

@@ -64,6 +64,7 @@ def holder(tmp_path):
     held.wait()
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_by_the_process_of_the_first(sets, config, holder, tmp_path):
     config = dataclasses.replace(config, train_limit=70, test_limit=30)
     a_run(sets, config, 1)
@@ -84,6 +85,7 @@ def test_a_second_run_is_refused_by_the_process_of_the_first(sets, config, holde
     assert len(fit(make_linear(), *sets, elsewhere, resume_from=held)) == 2
 
 
+@pytest.mark.slow
 @posix_only
 def test_the_lock_of_a_process_that_is_gone_does_not_count(sets, config, holder, tmp_path):
     held = tmp_path / "held"
@@ -314,6 +316,7 @@ def test_a_network_that_cannot_be_trained_or_saved_leaves_an_older_run(sets, con
     assert everything_in(config.checkpoint_dir) == before
 
 
+@pytest.mark.slow
 def test_a_folder_deleted_in_mid_run_is_said_and_locked_anew(sets, config, capsys):
     def delete(record):
         if record.epoch == 1:
