@@ -211,11 +211,15 @@ def test_the_own_mirror_goes_first(tmp_path, mirrors, monkeypatch, words):
     assert sorted(mirrors[1].downloads()) == sorted(PACKED) and not mirrors[0].downloads()
 
 
-def test_a_folder_is_a_mirror(tmp_path, monkeypatch):
-    stick = tmp_path / "a stick with ümlauts"
-    stick.mkdir()
+def packed_files_in(folder):
+    folder.mkdir()
     for name, content in PACKED.items():
-        (stick / name).write_bytes(content)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_folder_is_a_mirror(tmp_path, monkeypatch):
+    stick = packed_files_in(tmp_path / "a stick with ümlauts")
     monkeypatch.setenv("MNIST_MIRROR", str(stick))
     assert download_mnist(tmp_path / "data") == tmp_path / "data"
     assert on_disk(tmp_path / "data") == {**CONTENTS, **PACKED}
@@ -516,10 +520,7 @@ def test_a_certificate_that_is_not_trusted_is_said_and_can_be(tmp_path, mirrors,
 
 @pytest.fixture
 def stick(tmp_path, monkeypatch):
-    folder = tmp_path / "stick"
-    folder.mkdir()
-    for name, content in PACKED.items():
-        (folder / name).write_bytes(content)
+    folder = packed_files_in(tmp_path / "stick")
     monkeypatch.setenv("MNIST_MIRROR", str(folder))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

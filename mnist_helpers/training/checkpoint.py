@@ -25,7 +25,7 @@ SCALER = "scaler_state_dict"
 # Where other programs keep weights, and what PyTorch's wrappers put into the names of them.
 FOREIGN_KEYS = ("model_state_dict", "state_dict", "model", "net", "weights")
 WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")
-# Files of other kinds, by how they begin after some bytes, and what to say of them.
+# Files of other kinds: at which byte they hold what, and what to say of them.
 OTHER_KINDS = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
     (8, b'{"', "a safetensors file; read it with `safetensors.torch.load_file`"),
@@ -114,7 +114,7 @@ def _read(path: Path, device: torch.device) -> Any:
     """Unpack a file that anybody may have made, without executing anything in it."""
     content = _bytes_of(path)
     for start, beginning, kind in OTHER_KINDS:
-        if content[start:].startswith(beginning):
+        if content.startswith(beginning, start):
             raise CheckpointError(f"{path} is {kind}")
     file = io.BytesIO(content)
     try:
@@ -199,11 +199,11 @@ def _differences(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) ->
 
 
 def take_weights(model: nn.Module, path: str | Path) -> str:
-    """Put the weights in a file into a model, whoever saved it; return in words what they are.
+    """Load a file's weights into a model, also those of other programs; say what they are.
 
-    A checkpoint of this package is checked as by `load_checkpoint`. Elsewhere a state dict is
-    looked for, alone or under one of `FOREIGN_KEYS`. Names of wrappers are dropped, and layers of
-    other names are taken in their order, if all shapes fit; if not, a CheckpointError says which.
+    A checkpoint of this package is checked as by `load_checkpoint`. In any other file, the state
+    dict may stand alone or under one of `FOREIGN_KEYS`; wrappers' prefixes are dropped. Layers of
+    other names are matched by order if all shapes fit; if not, a CheckpointError names them.
     """
     path = as_path(path)
     loaded = _read(path, torch.device("cpu"))
@@ -234,8 +234,8 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
         raise
     except Exception as error:  # anybody's file may hold anything
         raise CheckpointError(f"{path} holds no weights that can be used: {error}") from error
-    how = "" if fits else ", matched by order because the names of its layers differ"
-    return f"weights from another program{how}"
+    by_order = ", matched by order because the names of its layers differ"
+    return f"weights from another program{'' if fits else by_order}"
 
 
 def _find_weights(path: Path, loaded: Any) -> list[tuple[str, Tensor]]:

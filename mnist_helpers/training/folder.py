@@ -73,7 +73,7 @@ def _give_up(folder: Path, own: int | None) -> None:
 
 def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
     try:
-        # Whoever may write to the folder may lock it, too.
+        # Anyone who can write to the folder can lock it, too.
         stack.enter_context(FileLock(folder / LOCK_NAME, timeout=0, mode=0o666))
     except Timeout as error:
         owner = "another run"
