@@ -12,12 +12,19 @@ from mnist_helpers.data.loaders import make_loader
 from mnist_helpers.machine.hardware import seed_everything
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _without_the_callers_settings():
+    """Hide the caller's settings, such as CI's mirror, from the fixtures of a module too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MIRROR", "PROFILE", "BUILD_DIR", "RESUME", "HOME"):
+            patch.delenv(f"MNIST_{name}", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _leave_no_trace(tmp_path, monkeypatch):
-    """Run each test in a folder of its own, without the caller's settings."""
+    """Run each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MNIST_MIRROR", "MNIST_PROFILE", "MNIST_BUILD_DIR", "MNIST_RESUME", "MNIST_HOME"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def make_digits(count: int, seed: int = 0) -> DigitDataset:
