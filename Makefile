@@ -42,6 +42,7 @@ lab: install-notebooks
 
 notebooks: install-notebooks
 	@MNIST_PROFILE=$(or $(PROFILE),full) $(BIN)/python tools/run_notebooks.py --in-place
+	@$(BIN)/python tools/covers.py
 
 fix: install-dev
 	@$(BIN)/python tools/check.py fix

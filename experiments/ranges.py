@@ -9,13 +9,17 @@ that was worst without clipped gradients (`fast --set clip_norm=0.0 --keep`) rea
 and without. A range is the mean of the last epoch's test accuracy plus and minus four
 standard deviations, rounded outwards: an alarm for a broken run, not a prediction. The
 deviation is itself an estimate, so a sound run falls outside more often than you would think:
-with 5 seeds about once in 50 runs, with 10 about once in 250 (Student's t).
+with 5 seeds about once in 50 runs, with 10 about once in 250 (Student's t). What to expect is
+the figure `expect`: the interval that holds another seed's run 19 times in 20, if seeds are
+normally distributed.
 """
 
 import json
 import math
 import statistics
 from collections.abc import Collection, Sequence
+
+from scipy.stats import t
 
 from experiments.pages import FEWEST_SEEDS, RESULTS, epochs_of, keep_figures, last_of
 
@@ -29,6 +33,13 @@ def range_of(accuracies: Sequence[float], step: float) -> tuple[float, float]:
     low = math.floor((mean - margin) / step) * step
     high = math.ceil((mean + margin) / step) * step
     return round(max(low, 0.0), 4), round(min(high, 1.0), 4)
+
+
+def expected(accuracies: Sequence[float]) -> str:
+    """Return the 95 % prediction interval for one more seed (Student's t), in words."""
+    count, mean = len(accuracies), statistics.mean(accuracies)
+    reach = t.ppf(0.975, count - 1) * statistics.stdev(accuracies) * math.sqrt(1 + 1 / count)
+    return f"{mean - reach:.1%} to {min(mean + reach, 1):.1%}"
 
 
 def from_to(accuracies: Collection[float]) -> str:
@@ -63,6 +74,7 @@ def main() -> None:
         ranges[name] = {"last": [low, high], "seeds": len(accuracies)}
         digits = 0 if step == 0.01 else 1
         figures[f"range.{name}"] = f"{low * 100:.{digits}f} to {high * 100:.{digits}f} %"
+        figures[f"expect.{name}"] = expected(accuracies)
         figures[f"seeds.{name}"] = str(len(accuracies))
     first = [epochs[0] for epochs in epochs_of("default").values()]
     if len(first) >= FEWEST_SEEDS:

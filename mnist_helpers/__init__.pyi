@@ -21,7 +21,7 @@ from .model import MnistCNN
 from .pictures import Prediction, predict, prepare
 from .plots import (
     confusion_matrix,
-    plot_architecture,
+    plot_answers,
     plot_confusion,
     plot_digits,
     plot_history,
@@ -44,8 +44,8 @@ __all__ = [
     "Metrics", "MnistCNN", "MnistHelpersError", "Prediction", "TrainConfig", "TrainingError",
     "WorkerError", "confusion_matrix", "describe", "digest", "download_mnist", "evaluate",
     "find_run", "fit", "load_checkpoint", "load_mnist", "make_loader", "pick_device",
-    "pick_precision", "plot_architecture", "plot_confusion", "plot_digits", "plot_history",
-    "predict", "prepare", "profile_config", "promised_accuracy", "read_idx", "results_folder",
-    "resume_wanted", "save_checkpoint", "seed_everything", "stratified", "train_one_epoch",
-    "train_step", "write_sample",
+    "pick_precision", "plot_answers", "plot_confusion", "plot_digits",
+    "plot_history", "predict", "prepare", "profile_config", "promised_accuracy",
+    "read_idx", "results_folder", "resume_wanted", "save_checkpoint", "seed_everything",
+    "stratified", "train_one_epoch", "train_step", "write_sample",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figures: accuracy curves, sheets of digits, the network's blocks, a confusion matrix."""
+"""Figures: accuracy curves, sheets of digits, answers, a confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFor
 from mnist_helpers.config import DataSource, as_path
 from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.history import History
-from mnist_helpers.summary import ModelSummary
 
 # Colours of Okabe and Ito's palette for colour-blind readers (Nature Methods 8, 441, 2011),
 # far apart in lightness too, so that a grey print tells them apart.
@@ -103,12 +102,14 @@ def save_history_plot(history: History, path: str | Path) -> Path:
 
 
 def plot_digits(
-    images: Sequence[Any], titles: Sequence[str] | None = None, axes: np.ndarray | None = None
-) -> np.ndarray:
+    images: Sequence[Any], titles: Sequence[str] | None = None, axes: np.ndarray | None = None,
+    columns: int = 5,
+) -> np.ndarray:  # fmt: skip
     """Draw digits in a sheet, black ink on white; return the axes, one per image.
 
     `images` are (N, 28, 28) or (N, 1, 28, 28), on any scale; larger is more ink. `titles` are
-    as many strings, `axes` at least as many axes to draw on; None makes a new figure.
+    as many strings, `axes` at least as many axes to draw on; None makes a new figure, with at
+    most `columns` digits side by side.
     """
     pictures = np.asarray(images)
     if pictures.size == 0 or pictures.shape[-2:] != (28, 28):
@@ -117,9 +118,10 @@ def plot_digits(
     if titles is not None and len(titles) != len(pictures):
         raise InputError(f"{len(pictures)} images need as many titles, got {len(titles)}")
     if axes is None:
-        columns = min(10, len(pictures))
+        columns = min(columns, len(pictures))
         rows = -(-len(pictures) // columns)
-        size = (columns, rows * (1.3 if titles is not None else 1.0))
+        side = min(1.5, 8 / columns)  # inches: large enough to judge, and as wide as a page
+        size = (columns * side, rows * (side + (0.3 if titles is not None else 0)))
         _, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     axes = np.asarray(axes)
     if axes.size < len(pictures):
@@ -129,29 +131,30 @@ def plot_digits(
     for number, (ax, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
         ax.imshow(picture, cmap="gray_r")
         if titles is not None:
-            ax.set_title(titles[number], fontsize=9)
+            ax.set_title(titles[number], fontsize=10, loc="center", pad=4)
     return axes
 
 
-def plot_architecture(summary: ModelSummary, ax: Axes | None = None) -> Axes:
-    """Draw layers as blocks, as high as their maps, wider with more channels; return the axes."""
+def plot_answers(probabilities: Any, label: int | None = None, ax: Axes | None = None) -> Axes:
+    """Draw what a network believes, ten probabilities in per cent; return the axes.
+
+    `probabilities` are (10,), fractions; the bar of the right answer, `label`, is marked.
+    """
+    heights = np.asarray(probabilities, dtype=float)
+    if heights.shape != (10,):
+        raise InputError(f"plot_answers takes ten probabilities, got shape {heights.shape}")
     if ax is None:
-        _, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
-    left = 0.0
-    for layer in summary.layers:
-        channels, height = layer.output_shape[0], (*layer.output_shape, 1)[1]
-        width = 4 + channels / 16
-        colour = TEST_COLOUR if layer.parameters else TRAIN_COLOUR
-        ax.bar(left + width / 2, height, width, bottom=-height / 2, color=colour, edgecolor="k")
-        shape = "x".join(map(str, layer.output_shape))
-        ax.text(left + width / 2, height / 2 + 1, shape, ha="center", fontsize=9)
-        name, kind = layer.name.split()
-        label = f"{name.rsplit('.', 1)[0]}\n{kind}".replace("AdaptiveAvg", "Average")
-        ax.text(left + width / 2, -15, label, ha="right", va="top", fontsize=9, rotation=35)
-        left += width + 4
-    ax.set(title="From the picture to ten scores", xlim=(-8, left), ylim=(-28, 17))
-    ax.set_axis_off()
+        _, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
+    colours = [BEST_COLOUR if digit == label else TEST_COLOUR for digit in range(10)]
+    ax.bar_label(ax.bar(range(10), heights, color=colours), fmt=_in_per_cent, fontsize=9)
+    ax.set(xlabel="digit", ylabel="probability", xticks=range(10), ylim=(0, 1.12))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     return ax
+
+
+def _in_per_cent(fraction: float) -> str:
+    """Write a probability above its bar; nothing where it would be 0 %."""
+    return f"{fraction:.0%}" if fraction >= 0.005 else ""
 
 
 def plot_confusion(
@@ -167,7 +170,7 @@ def plot_confusion(
         weight = "bold" if row == column else "normal"
         ax.text(column, row, f"{count or '·'}", ha="center", va="center", fontsize=9, weight=weight)
     right, total = np.trace(counts), counts.sum()
-    ax.set(title=f"{total - right} mistakes in {total:,} ({right / total:.2%} right)")
+    ax.set(title=f"{total - right:,} mistakes in {total:,} ({right / total:.2%} right)")
     ax.set(xlabel="what the network said", ylabel="what it is", xticks=range(10), yticks=range(10))
     return ax
 

@@ -1,7 +1,9 @@
 """The scripts behind the figures in results/."""
 
 import argparse
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import sys
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from experiments import bench, compare, costs, mutants, pages, ranges, seeds, target
+from experiments import bench, compare, costs, ladder, mutants, pages, ranges, seeds, target
 from mnist_helpers import RECIPES, MnistCNN, TrainConfig
 from mnist_helpers.history import EpochRecord
 from tests.conftest import make_digits, make_linear
@@ -173,7 +175,8 @@ def test_a_range_reaches_four_deviations_around_the_last_epochs(results, capsys)
         "quick": {"last": [0.91, 0.97], "seeds": 5}
     }
     assert figures(results) == {
-        "other": "1", "range.quick": "91 to 97 %", "seeds.quick": "5",
+        "other": "1", "range.quick": "91 to 97 %", "expect.quick": "91.8% to 96.2%",
+        "seeds.quick": "5",
         "fast.last": "99.00% to 99.20%", "fast.mean": "99.10%", "fast.seeds": "2",
         "fast.unclipped": "98.00%", "fast.clipped": "99.00%", "fast.unclipped.seeds": "2",
     }  # fmt: skip
@@ -187,6 +190,44 @@ def test_a_range_reaches_four_deviations_around_the_last_epochs(results, capsys)
     with pytest.raises(SystemExit, match=r"seeds_quick\.csv: some seeds have fewer epochs"):
         ranges.main()
     assert ranges.range_of([0.999, 0.9995, 1.0], 0.001) == (0.997, 1.0)
+
+
+def test_each_rung_adds_to_the_one_before_until_it_is_fast(tmp_path, monkeypatch):
+    settings = [ladder.settings_of(name) for name in ladder.RUNGS]
+    for before, after in itertools.pairwise(settings):
+        assert before.items() <= after.items() or after.keys() == before.keys()
+    fast = {**RECIPES["fast"], "precision": "float32", "checkpoint_dir": None}
+    assert settings[-1] == fast and len(settings[0]) == 4
+    assert ladder.settings_of(ladder.BESIDE) == settings[0]
+    first, second = (ladder.network_of(n).input_block[0].weight for n in list(ladder.RUNGS)[:2])
+    assert first.std() < second.std() / 2
+    network = ladder.network_of(ladder.BESIDE)
+    layers = [type(layer).__name__ for layer in network]
+    assert layers.count("BatchNorm2d") == layers.count("Conv2d") - 1 == 6
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_ladder_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    trained = []
+
+    def train(name, seed, data_root):
+        trained.append((name, seed))
+        if len(trained) in (3, 20):
+            raise KeyboardInterrupt
+        return 0.9 + seed / 100
+
+    monkeypatch.setattr(ladder, "PAGE", tmp_path / "ladder.csv")
+    monkeypatch.setattr(ladder, "train", train)
+    monkeypatch.setattr(sys, "argv", ["ladder", "--seeds", "1", "2"])
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt):
+            ladder.main()
+    assert len(trained) == 17 and trained[2] == trained[3]  # the interrupted one, once more
+    rows = ladder.rows()
+    assert [(row["rung"], row["seed"]) for row in rows[:2]] == [
+        ("default start", "1"), ("He's start", "1"),
+    ]  # fmt: skip
+    assert len(rows) == 16 and {row["test_accuracy"] for row in rows} == {"0.91", "0.92"}
 
 
 def test_what_was_set_is_kept_on_a_page_of_its_own_or_not_at_all(results, monkeypatch, capsys):

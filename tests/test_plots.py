@@ -16,6 +16,7 @@ from mnist_helpers.errors import ConfigError, InputError
 from mnist_helpers.history import History
 from mnist_helpers.plots import (
     confusion_matrix,
+    plot_answers,
     plot_confusion,
     plot_digits,
     plot_history,
@@ -121,7 +122,7 @@ def test_a_matplotlib_that_cannot_be_loaded_is_one_named_error(tmp_path):
 def test_digits_are_drawn_with_their_titles(shape):
     images = torch.rand(shape)
     axes = plot_digits(images, [str(i) for i in range(12)])
-    assert axes.shape == (2, 10)
+    assert axes.shape == (3, 5)
     drawn = [ax for ax in axes.flat if ax.images]
     assert [ax.get_title() for ax in drawn] == [str(i) for i in range(12)]
     assert np.array_equal(drawn[7].images[0].get_array(), images[7].reshape(28, 28).numpy())
@@ -215,3 +216,13 @@ def test_losses_that_have_no_logarithm_and_tiny_ones_are_drawn(loss):
     axes = plot_history(History([*epochs, record(3)] if loss == 1e-9 else epochs))
     axes[0].figure.canvas.draw()  # a warning would be an error here
     assert any(text.get_text() for text in axes[0].get_yticklabels())
+
+
+def test_answers_are_bars_and_the_right_one_is_marked():
+    ax = plot_answers(torch.tensor([0.001, 0.949, 0.05, 0, 0, 0, 0, 0, 0, 0]), 1)
+    assert [bar.get_height() for bar in ax.patches][:3] == pytest.approx([0.001, 0.949, 0.05])
+    assert [text.get_text() for text in ax.texts][:4] == ["", "95%", "5%", ""]
+    colours = [bar.get_facecolor() for bar in ax.patches]
+    assert colours[1] not in colours[2:] and len(set(colours)) == 2
+    with pytest.raises(InputError, match=r"ten probabilities, got shape \(1, 10\)"):
+        plot_answers(torch.zeros(1, 10))

@@ -1,5 +1,6 @@
 """The runner behind `make run` and `make notebooks`, on notebooks of one cell."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from mnist_helpers import DataSource, DigitDataset, TrainConfig, fit
 from tests.conftest import make_digits, make_linear
@@ -46,6 +47,16 @@ def write(runner, name, source):
 def run(runner, monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["run_notebooks.py", *arguments])
     return runner.main()
+
+
+def test_pictures_get_the_alternative_text_of_their_cell(runner):
+    outputs = [new_output("stream", text="a"), new_output("display_data", {"image/png": "YQ=="})]
+    described, plain = (new_code_cell("1", outputs=copy.deepcopy(outputs)) for _ in range(2))
+    described.metadata["alt"] = "A digit, and nothing else."
+    for cell in (described, plain):
+        runner.describe_pictures(cell)
+    assert described.outputs[1].metadata == {"image/png": {"alt": "A digit, and nothing else."}}
+    assert plain.outputs == outputs
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Somebody's own folders, on any system.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(home|Users|root|tmp|work|opt|usr|content)/|[A-Z]:\\")
 
+SHORTEST_ALT = 30  # characters: what to see takes a sentence
+
 
 def faults(notebook: nbformat.NotebookNode) -> list[str]:
     """Return what has to be fixed before this notebook is committed, a line for each fault."""
@@ -46,6 +48,9 @@ def faults_of_outputs(cell: nbformat.NotebookNode) -> Iterator[str]:
             yield f"it stopped with {output.ename}"
         if output.get("name") == "stderr":
             yield "it wrote to stderr: " + output.text.strip()[:60]
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+        if "image/png" in output.get("data", {}) and len(alt) < SHORTEST_ALT:
+            yield "its picture has no alternative text; the cell's metadata hold it as alt"
         text = output.get("text") or output.get("data", {}).get("text/plain", "")
         if ABSOLUTE_PATH.search(text):
             yield "its output names a folder that only one machine has"

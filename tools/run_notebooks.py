@@ -97,9 +97,17 @@ def execute(path: Path, profile: str) -> Any:
     client.execute()
     for cell in notebook.cells:  # when each cell ran is of no use to a reader, and differs
         cell.metadata.pop("execution", None)
+        describe_pictures(cell)
     notebook.metadata["mnist_profile"] = profile
     notebook.metadata.pop("widgets", None)
     return notebook
+
+
+def describe_pictures(cell: Any) -> None:
+    """Give a cell's pictures the alternative text that its metadata has."""
+    for output in cell.get("outputs", []):
+        if "alt" in cell.metadata and "image/png" in output.get("data", {}):
+            output.metadata["image/png"] = {"alt": cell.metadata["alt"]}
 
 
 def source_hash(path: Path) -> str:

@@ -1,8 +1,23 @@
-"""The exercises of notebook 07: where time goes, rounding, schedules."""
+"""The exercises of notebook 07: where time goes, a schedule, a race against the recipe `fast`."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
-from mnist_helpers.tutorial.exercises.verdicts import judge
+import numpy as np
+
+from mnist_helpers.machine.progress import announce
+from mnist_helpers.tutorial.exercises.running import kind_of
+from mnist_helpers.tutorial.exercises.verdicts import (
+    NOT_YET,
+    approve,
+    correct,
+    judge,
+    judge_function,
+)
+
+BUDGET = 60.0  # seconds of training, in the race
+GUESSING = 0.2  # an accuracy below this is a network that has learned nothing
 
 
 def check_speed(answer: Any) -> None:
@@ -16,42 +31,162 @@ def check_speed(answer: Any) -> None:
             0.9: "That is the time that remains. How many times as fast is that?",
             1.1: "Close: a tenth less time is not a tenth more speed.",
             9.0: "That compares steps with loading. What matters is the time of both together.",
-            0.1: "That is the part of the time that can be saved at most.",
+            0.1: "That is the part of the time that you can save at most.",
+            10.0 / 9 * 100: "As a number, please: how many times as fast, not per cent.",
         },
-        otherwise="The time before, over the time that remains when loading takes none.",
+        otherwise="Think of a run of 100 minutes. How long does it take if loading takes none?",
+        nearer="Divide the time before by the time that remains.",
     )
 
 
-def check_precision(answer: Any) -> None:
-    """How far apart are neighbouring bfloat16 numbers at 100, if at 1 it is 1/128?"""
-    judge(
+def learning_rate(step: float, steps: float, peak: float) -> float:
+    """Return the rate that exercise 2 asks for."""
+    top = steps / 5
+    if step < top:
+        return peak / 4 + (peak - peak / 4) * step / top
+    return peak * (steps - step) / (steps - top)
+
+
+def _from_zero(step: float, steps: float, peak: float) -> float:
+    top = steps / 5
+    return peak * step / top if step < top else learning_rate(step, steps, peak)
+
+
+def _rises_too_far(step: float, steps: float, peak: float) -> float:
+    top = steps / 5
+    return peak / 4 + peak * step / top if step < top else learning_rate(step, steps, peak)
+
+
+def _jumps(step: float, steps: float, peak: float) -> float:
+    falling = peak * (steps - step) / steps
+    return learning_rate(step, steps, peak) if step < steps / 5 else falling
+
+
+def _falls_from_above(step: float, steps: float, peak: float) -> float:
+    falling = peak * (steps - step) / (steps * 4 / 5) - peak / 4
+    return learning_rate(step, steps, peak) if step < steps / 5 else falling
+
+
+def _falls_to_a_quarter(step: float, steps: float, peak: float) -> float:
+    way = (step - steps / 5) / (steps * 4 / 5)
+    return learning_rate(step, steps, peak) if way < 0 else peak - (peak - peak / 4) * way
+
+
+def _stays_up(step: float, steps: float, peak: float) -> float:
+    return learning_rate(step, steps, peak) if step < steps / 5 else peak
+
+
+def _peak_of_the_lesson(step: float, steps: float, peak: float) -> float:
+    return learning_rate(step, steps, 0.04)
+
+
+def _rises_all_the_way(step: float, steps: float, peak: float) -> float:
+    return peak / 4 + (peak - peak / 4) * step / steps
+
+
+def _ends_a_step_early(step: float, steps: float, peak: float) -> float:
+    top = steps / 5
+    falling = peak * (steps - 1 - step) / (steps - 1 - top)
+    return learning_rate(step, steps, peak) if step < top else falling
+
+
+def _counts_from_one(step: float, steps: float, peak: float) -> float:
+    return learning_rate(step + 1, steps, peak)
+
+
+def _in_waves(step: float, steps: float, peak: float) -> float:
+    way = (step - steps / 5) / (steps * 4 / 5)
+    rising = learning_rate(step, steps, peak)
+    return rising if way < 0 else peak * (1 + math.cos(math.pi * way)) / 2
+
+
+def _same_rates(value: Any, expected: Any) -> bool:
+    """Compare as relative numbers: rounded to two digits, most rates would be the same."""
+    numbers = [np.asarray(x, dtype=float) for x in (value, expected)]
+    return all(n.shape == () for n in numbers) and math.isclose(*numbers, rel_tol=5e-3)
+
+
+def check_learning_rate(answer: Any) -> None:
+    """Write a schedule: up in the first fifth from a quarter of the peak, then down to 0."""
+    judge_function(
         answer,
-        right=0.5,
-        why="The gap has doubled six times up to 64: 64 / 128.",
-        hints={
-            1 / 128: "That is the gap at 1; it has doubled several times on the way to 100.",
-            100 / 128: "It does not grow evenly: it doubles at 64, and next at 128.",
-            1.0: "The doubling at 128 is still to come.",
-            0.25: "It doubles at 64 once more.",
-            6 / 128: "Six doublings are a factor of 64, not of 6.",
+        learning_rate,
+        [(s, 100, 0.04) for s in (0, 5, 10, 20, 30, 60, 99)] + [(50, 1000, 0.4), (900, 1000, 0.4)],
+        "Up in a straight line, down in a straight line, and the last step still moves a little.",
+        {
+            "Your rate starts at 0, so the first step would do nothing. It starts at peak / 4.":
+                _from_zero,
+            "Your rate rises beyond the peak. It starts at peak / 4 already: how much is left to "
+            "climb?": _rises_too_far,
+            "The rise is right, but then the rate jumps: right after the top yours has already "
+            "lost a fifth. The fall begins at the top, not at step 0.": _jumps,
+            "The fall starts too low: it should start where the rise has ended, at the peak.":
+                _falls_from_above,
+            "The rise is right. The fall goes all the way to 0, not back to where it started.":
+                _falls_to_a_quarter,
+            "The rise is right, and then your rate stays at the peak. It has to come down again.":
+                _stays_up,
+            "Your function always uses 0.04. Take the peak it is given.": _peak_of_the_lesson,
+            "Your rate rises to the very end. After a fifth of the steps it turns.":
+                _rises_all_the_way,
+            "Very close: yours reaches 0 one step too early, so the last step does nothing.":
+                _ends_a_step_early,
+            "Very close: yours is one step ahead. Steps are counted from 0.": _counts_from_one,
+            "A fine cosine, as in PyTorch. Here the fall is a straight line.": _in_waves,
         },
-        otherwise="Start with 1/128 at 1 and double it at 2, 4, 8 and so on, up to 64.",
-    )
+        nearer="Each line is where it starts, plus its whole change times how far along it is, "
+        "from 0 to 1. How far along is `step` in the rise, and how far in the fall?",
+        same=_same_rates,
+    )  # fmt: skip
 
 
-def check_peak(answer: Any) -> None:
-    """Which of 1,875 steps, counted from 1, has the highest rate, if it rises in a fifth?"""
-    judge(
-        answer,
-        right=375,
-        why="A fifth of 1,875 steps.",
-        hints={
-            374: "Right if you count from 0, as Python does. From 1?",
-            1500: "That is where the falling part would have a fifth left.",
-            938: "That would be a rise over half of the steps.",
-            0.2: "That is the part. How many steps is it?",
-            1875: "That is the last step, where the rate is lowest.",
-            12_000: "A fifth of the steps, not of the images.",
-        },
-        otherwise="A fifth of the steps of the epoch.",
+def check_beat(settings: Any, race: Callable[..., Any]) -> None:
+    """Find settings that beat `fast`; `race` gives right answers (N,) and seconds of training."""
+    why = "More than noise, and within the minute."
+    if settings is ...:
+        announce(NOT_YET)
+        return
+    if not isinstance(settings, dict):
+        announce(f"Settings are a dictionary, as dict(batch=16); yours is a {kind_of(settings)}.")
+        return
+    if not settings:
+        announce(f"{NOT_YET} An empty dictionary is `fast` as it comes; change something.")
+        return
+    try:
+        ours, seconds = race(**settings)
+    except Exception as error:  # settings may be anything, and so may what they break
+        text = str(error).split("\n")[0]
+        correct(why, f"With these settings `fast` stops with {kind_of(error)}: {text}.")
+        return
+    theirs, _ = race()
+    ours, theirs = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
+    won, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    noise = 2 * math.sqrt(won + lost)
+    announce(
+        f"Yours is right on {ours.mean():.1%} of {len(ours):,} digits after {seconds:.0f} s, the "
+        f"mark is {theirs.mean():.1%}. Only yours was right on {won}, only the mark's on {lost}; "
+        f"chance explains a difference up to {noise:.0f}."
     )
+    hint = _race_lost(ours, won - lost, noise, seconds)
+    nearer = "Count the steps: digits times epochs, over the batch. `fast` has few of them here."
+    if hint:
+        correct(why, hint, nearer)
+    else:
+        approve(why)
+
+
+def _race_lost(ours: np.ndarray, lead: int, noise: float, seconds: float) -> str:
+    """Return what to say of a race that wasn't won; "" if it was."""
+    if ours.mean() < GUESSING:
+        return "The network has learned nothing: it died, or never started. Lower the peak."
+    if seconds > BUDGET:
+        return f"It took {seconds:.0f} s, and the budget is {BUDGET:.0f}. Fewer epochs?"
+    if lead == 0:
+        return "A draw. Did you change anything that matters?"
+    if lead < -noise:
+        return "That is worse, and by more than noise. Which of your changes did it?"
+    if lead < 0:
+        return "A little worse, but chance could have done that too."
+    if lead <= noise:
+        return "Better! But chance could have done that too; it takes a clearer lead."
+    return ""

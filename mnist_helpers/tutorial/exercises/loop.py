@@ -1,26 +1,24 @@
-"""The exercises of notebook 03: loss, momentum, steps."""
+"""The exercises of notebook 03: momentum, a training step, learning rates, broken loops."""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from mnist_helpers.tutorial.exercises.verdicts import judge
+import torch
+from torch import Tensor, nn
 
+from mnist_helpers.machine.progress import announce
+from mnist_helpers.tutorial.exercises.running import attempt, kind_of
+from mnist_helpers.tutorial.exercises.verdicts import (
+    NOT_YET,
+    approve,
+    correct,
+    judge,
+    same_numbers,
+)
 
-def check_half_sure(answer: Any) -> None:
-    """What is the loss of a network that gives the right digit a probability of one half?"""
-    judge(
-        answer,
-        right=math.log(2),
-        why="Minus the natural logarithm of 0.5, which is ln 2.",
-        hints={
-            0.5: "The loss is not the probability, but minus its logarithm.",
-            -math.log(2): "A loss is positive: mind the minus sign.",
-            1.0: "That is with the logarithm to base 2; PyTorch takes the natural one.",
-            math.log10(2): "That is with the logarithm to base 10; PyTorch takes the natural one.",
-            math.log(10): "That is the loss of one in ten.",
-        },
-        otherwise="Cross-entropy is minus the natural logarithm of the right digit's probability.",
-    )
+ROOM = 1.5  # a learning rate is the largest if this many times as much does not survive
 
 
 def check_momentum(answer: Any) -> None:
@@ -28,31 +26,277 @@ def check_momentum(answer: Any) -> None:
     judge(
         answer,
         right=0.1,
-        why="The velocity goes to 1 + 0.9 + 0.81 + ... = 10, so the steps to ten times the lr.",
+        why="The velocity goes to 1 + 0.9 + 0.81 + ... = 10, so the step to ten times the rate.",
         hints={
-            0.01: "That is the first step. Momentum adds nine tenths of the one before.",
+            0.01: "That is the first step. Momentum adds nine tenths of the move before.",
             0.019: "That is the second step. Where does it go after many?",
-            0.009: "Momentum does not make steps smaller where the gradient keeps its sign.",
-            1.0: "Is 10 the velocity? A step is the lr times the velocity.",
-            10.0: "That is the velocity. A step is the lr times it.",
-            0.09: "The gradient itself counts as well, not only what is left of earlier ones.",
+            0.009: "Momentum makes no step shorter while the gradient keeps its sign.",
+            1.0: "Is that still the velocity? A step is the learning rate times the velocity.",
+            10.0: "That is the velocity. A step is the learning rate times it.",
+            0.09: "The new gradient counts as well, not only what is left of the old moves.",
         },
-        otherwise="v = 0.9 v + 1 does not change any more when v = 10; a step is the lr times v.",
+        otherwise="Write down the velocity after one, two and three steps. What happens to it?",
+        nearer="It stops growing where v = 0.9 v + 1. And a step is the learning rate times v.",
     )
 
 
-def check_steps(answer: Any) -> None:
-    """How many steps does the whole recipe take on a CPU: 20 epochs, batches of 64?"""
-    judge(
-        answer,
-        right=20 * 938,
-        why="938 steps an epoch, the last one on a smaller batch, 20 times.",
-        hints={
-            938: "That is one epoch.",
-            20 * 937: "The last, smaller batch of an epoch is a step as well.",
-            18_750: "Batches do not reach over the end of an epoch: round up in each one.",
-            20 * 469: "That is with batches of 128, as on a GPU.",
-            20 * 60_000: "A step takes a whole batch.",
-        },
-        otherwise="Steps of an epoch (60,000 / 64, rounded up) times 20.",
-    )
+class Pupil(nn.Sequential):
+    """A small network that notes what is done to it; copies are the network itself."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(4, 3))
+        self.log: list[str] = []
+        next(self.parameters()).register_hook(self._note_backward)  # type: ignore[no-untyped-call]
+
+    def __deepcopy__(self, memo: Any) -> "Pupil":
+        return self
+
+    def forward(self, images: Tensor) -> Any:
+        """Give scores, and note it."""
+        self.log.append("predict")
+        return super().forward(images)  # type: ignore[no-untyped-call]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget, and note it."""
+        self.log.append("forget")
+        super().zero_grad(set_to_none)
+
+    def _note_backward(self, _: Tensor) -> None:
+        self.log.append("ask")
+
+
+class NotedSGD(torch.optim.SGD):
+    """An optimizer that notes what is done with it; copies are the optimizer itself."""
+
+    def __init__(self, pupil: Pupil) -> None:
+        super().__init__(pupil.parameters(), lr=0.5, momentum=0.9)
+        self.log = pupil.log
+
+    def __deepcopy__(self, memo: Any) -> "NotedSGD":
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget, and note it."""
+        self.log.append("forget")
+        super().zero_grad(set_to_none)
+
+    def step(self, closure: Any = None) -> Any:
+        """Move the weights, and note it."""
+        self.log.append("step")
+        return super().step(closure)
+
+
+def _three_steps(function: Any) -> tuple[Pupil, Tensor, list[Any], str]:
+    """Let a training step run three times; return network, start, what it returned, trouble."""
+    random = torch.Generator().manual_seed(1)
+    pupil = Pupil()
+    results: list[Any] = []
+    with torch.no_grad():
+        for weights in pupil.parameters():
+            weights.copy_(torch.randn(weights.shape, generator=random))
+    before, optimizer = _weights_of(pupil), NotedSGD(pupil)
+    for _ in range(3):
+        images = torch.randn((6, 1, 2, 2), generator=random)
+        labels = torch.tensor([0, 1, 2, 0, 1, 1])
+        arguments = pupil, images, labels, nn.CrossEntropyLoss(), optimizer
+        value, trouble = attempt(function, *arguments)
+        if trouble:
+            return pupil, before, results, trouble
+        results.append(value)
+    return pupil, before, results, ""
+
+
+def _weights_of(network: nn.Module) -> Tensor:
+    return torch.cat([weights.detach().flatten() for weights in network.parameters()])
+
+
+def _good_step(
+    model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Any, optimizer: Any,
+    before: Callable[[Tensor], Tensor] = lambda scores: scores,
+) -> Tensor:  # fmt: skip
+    loss: Tensor = loss_fn(before(model(images)), labels)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss
+
+
+def check_train_step(answer: Any) -> None:
+    """Write a training step: predict and measure, forget, go backward, step."""
+    if not callable(answer):
+        announce(NOT_YET if answer is ... else f"This takes a function, not a {kind_of(answer)}.")
+        return
+    why = "Predict, measure, forget, go backward, step: that trains nearly every network there is."
+    nearer = "You need, in this order: the loss, zero_grad(), backward(), step()."
+    pupil, before, results, trouble = _three_steps(answer)
+    moved = not torch.equal(_weights_of(pupil), before)
+    if trouble:
+        correct(why, trouble, nearer)
+    elif not pupil.log and all(value is None or value is ... for value in results):
+        announce(f"{NOT_YET} Your function does nothing so far.")
+    elif hint := _fault_of_step(pupil, results, moved):
+        correct(why, hint, nearer)
+    else:
+        approve(why)
+
+
+def _fault_of_step(pupil: Pupil, results: list[Any], moved: bool) -> str:
+    """Return the hint for what a training step does wrong; "" if it does all of it right."""
+    ideal, _, losses, _ = _three_steps(_good_step)
+    soft, _, _, _ = _three_steps(partial(_good_step, before=lambda z: z.softmax(dim=1)))
+    weights, log = _weights_of(pupil), pupil.log
+    is_right = _alike(weights, _weights_of(ideal))
+    if is_right and all(map(_alike, results, losses)):
+        return ""
+    if "predict" not in log:
+        return "The images never go through the network. Call model(images) first."
+    if "ask" not in log:
+        return "Nobody asks for gradients, so the optimizer does not know where to go."
+    if "step" not in log:
+        return "The gradients are there, but no weight moves. Which of the five words is missing?"
+    if "forget" not in log:
+        return "It works once. From the second batch on, old gradients are still in there."
+    if log.index("step") < log.index("ask"):
+        return "You step before you ask where to go. Look at the order of the last two."
+    if not moved:
+        return "You forget the gradients between finding and using them, so no weight moves."
+    if _alike(weights, _weights_of(soft)):
+        return "You apply a softmax, and loss_fn applies another. Give it the plain scores."
+    if is_right:
+        return _fault_of_result(results)
+    return "The weights move, but not as one step of the optimizer on this batch would move them."
+
+
+def _fault_of_result(results: list[Any]) -> str:
+    if all(value is None or value is ... for value in results):
+        return "It learns as it should, but it returns nothing. The caller wants the loss."
+    return "It learns as it should, but what it returns is not the loss of this batch."
+
+
+def _alike(value: Any, expected: Any) -> bool:
+    try:
+        return same_numbers(value, expected)
+    except Exception:  # a result may be any object, and its methods may raise anything
+        return False
+
+
+def check_largest_rate(answer: Any, losses_at: Any) -> None:
+    """Find the largest learning rate that survives on a batch; `losses_at` gives its losses."""
+    why = "Half as much again is too much: you are at the edge. Real training keeps off it."
+    nearer = "Take the middle between a rate that survives and one that does not, and repeat."
+    if answer is ...:
+        announce(NOT_YET)
+        return
+    try:
+        rate = math.nan if isinstance(answer, bool | str | bytes) else float(answer)
+    except Exception:  # an answer may be any object, and its methods may raise anything
+        rate = math.nan
+    if 0 < rate < math.inf:
+        try:
+            hint = _fault_of_rate(rate, losses_at)
+        except Exception as error:  # the notebook's function may have been rewritten
+            hint = f"losses_at({rate:g}) stopped with {kind_of(error)}; run its cell again."
+    else:
+        hint = "A learning rate is a number above 0, such as 0.003."
+    if hint:
+        correct(why, hint, nearer)
+    else:
+        approve(why)
+
+
+def _fault_of_rate(rate: float, losses_at: Callable[[float], Sequence[float]]) -> str:
+    if not _survives(losses := losses_at(rate)):
+        return f"{rate:g} does not survive: the loss climbs to {max(losses):.1f}. Go down."
+    if _survives(losses_at(ROOM * rate)):
+        return f"{rate:g} survives, but so does {ROOM * rate:g}. Be bolder."
+    return ""
+
+
+def _survives(losses: Sequence[float]) -> bool:
+    """Return whether a loss never climbs above where it started, and stays a number."""
+    return all(loss <= losses[0] for loss in losses)
+
+
+def check_diagnosis(answer: Any) -> None:
+    """Say which of three curves belongs to which of three faults."""
+    right = {"A": "labels", "B": "gradients", "C": "softmax"}
+    clues = {
+        "A": "loop A never gets away from 2.30. What makes it impossible to learn anything?",
+        "B": "loop B sets off well, then goes wild. What piles up with every step?",
+        "C": "loop C learns smoothly but stops far too high. What squeezes its answers?",
+    }
+    if not issubclass(type(answer), dict):
+        announce(NOT_YET if answer is ... else "Your diagnosis must be a dictionary.")
+        return
+    said = {letter: answer.get(letter, ...) for letter in right}
+    if any(fault is ... for fault in said.values()):
+        announce(NOT_YET)
+        return
+    words = {letter: _word(fault) for letter, fault in said.items()}
+    why = "Now you can read three of the most frequent faults off a curve."
+    wrong = [letter for letter in right if words[letter] != right[letter]]
+    unknown = [letter for letter in right if words[letter] not in right.values()]
+    if unknown:
+        correct(why, f"For {unknown[0]} choose one of: gradients, softmax, labels.")
+    elif wrong:
+        count = len(right) - len(wrong)
+        hint = f"{count} of 3 are right. Look again: {clues[wrong[0]]}"
+        nearer = "The numbers help: 2.30 is ln 10, and a softmax twice can't get below 1.46."
+        correct(why, hint, nearer)
+    else:
+        approve(why)
+
+
+def _word(fault: Any) -> str:
+    return str(fault).strip().lower() if issubclass(type(fault), str) else ""
+
+
+def check_shuffle(answer: Any) -> None:
+    """Mend a function that shuffles labels apart from their images."""
+    if not callable(answer):
+        announce(NOT_YET if answer is ... else f"This takes a function, not a {kind_of(answer)}.")
+        return
+    why = "One order for both, so every image keeps its label."
+    nearer = "Draw torch.randperm once, and use it twice."
+    results = []
+    for count in (40, 41):
+        labels = torch.arange(count) % 10
+        images = torch.arange(count).float().reshape(count, 1, 1, 1).expand(count, 1, 2, 2)
+        value, trouble = attempt(answer, images.clone(), labels)
+        if trouble:
+            correct(why, f"{trouble} That was with {count} images.", nearer)
+            return
+        results.append((value, images, labels))
+    if all(value is None or value is ... for value, _, _ in results):
+        announce(f"{NOT_YET} Your function returns nothing so far.")
+        return
+    hint = next((hint for result in results if (hint := _fault_of_shuffle(*result))), "")
+    if hint:
+        correct(why, hint, nearer)
+    else:
+        approve(why)
+
+
+def _fault_of_shuffle(value: Any, images: Tensor, labels: Tensor) -> str:
+    """Return the hint for what a shuffle does wrong; "" if it does all of it right."""
+    try:
+        shuffled, of_them = value
+        shuffled, of_them = torch.as_tensor(shuffled), torch.as_tensor(of_them)
+        fits = shuffled.shape[1:] == images.shape[1:] and of_them.ndim == 1
+    except Exception:  # a result may be any object, and its methods may raise anything
+        fits = False
+    if not fits:
+        return "Return two things, images and labels, in the shapes they came in."
+    places = shuffled[:, 0, 0, 0].long()  # each image holds its own place
+    if len(places) != len(images) or len(of_them) != len(labels):
+        return f"Of {len(images)} images and labels, {len(places)} and {len(of_them)} come back."
+    if not torch.equal(places.sort().values, torch.arange(len(images))):
+        return "Some images come back twice, and others not at all. Each place belongs in once."
+    if torch.equal(places, torch.arange(len(images))):
+        kept = torch.equal(of_them, labels)
+        return "The images are not shuffled at all." if kept else "Only the labels are shuffled."
+    if torch.equal(of_them, labels):
+        return "Only the images are shuffled; the labels stay where they were."
+    if torch.equal(of_them, labels[places]):
+        return ""
+    return "Both are shuffled, but each in an order of its own, so the pairs are torn apart."
