@@ -56,12 +56,9 @@ BESIDE = "BatchNorm"
 def settings_of(name: str) -> dict[str, Any]:
     """Return all settings of a rung: its own and those of the rungs before it."""
     settings = dict(BASE)
-    for rung, added in RUNGS.items():
-        if name == BESIDE:
-            break
-        settings |= added
-        if rung == name:
-            break
+    if name != BESIDE:
+        for rung in list(RUNGS)[: list(RUNGS).index(name) + 1]:
+            settings |= RUNGS[rung]
     return settings
 
 

@@ -14,6 +14,7 @@ from mnist_helpers.tutorial.exercises.verdicts import (
     NOT_YET,
     approve,
     correct,
+    is_function,
     judge,
     judge_function,
 )
@@ -71,8 +72,7 @@ def check_classifier(answer: Any, images: Tensor, labels: Tensor) -> None:
 
     It learns from some of these digits, and is judged by others, which it doesn't get to see.
     """
-    if not callable(answer):
-        announce(NOT_YET if answer is ... else f"This takes a function, not a {kind_of(answer)}.")
+    if not is_function(answer):
         return
     images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     order = torch.tensor(np.random.RandomState(1).permutation(len(images)))

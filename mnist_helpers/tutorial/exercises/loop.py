@@ -14,6 +14,7 @@ from mnist_helpers.tutorial.exercises.verdicts import (
     NOT_YET,
     approve,
     correct,
+    is_function,
     judge,
     same_numbers,
 )
@@ -123,8 +124,7 @@ def _good_step(
 
 def check_train_step(answer: Any) -> None:
     """Write a training step: predict and measure, forget, go backward, step."""
-    if not callable(answer):
-        announce(NOT_YET if answer is ... else f"This takes a function, not a {kind_of(answer)}.")
+    if not is_function(answer):
         return
     why = "Predict, measure, forget, go backward, step: that trains nearly every network there is."
     nearer = "You need, in this order: the loss, zero_grad(), backward(), step()."
@@ -253,8 +253,7 @@ def _word(fault: Any) -> str:
 
 def check_shuffle(answer: Any) -> None:
     """Mend a function that shuffles labels apart from their images."""
-    if not callable(answer):
-        announce(NOT_YET if answer is ... else f"This takes a function, not a {kind_of(answer)}.")
+    if not is_function(answer):
         return
     why = "One order for both, so every image keeps its label."
     nearer = "Draw torch.randperm once, and use it twice."

@@ -80,8 +80,7 @@ def judge_function(
         Says whether two results are the same; by default numbers or arrays of equal shape,
         whole ones exactly, others to three digits or rounded to two places.
     """
-    if not callable(answer):
-        announce(NOT_YET if answer is ... else f"This takes a function, not a {kind_of(answer)}.")
+    if not is_function(answer):
         return
     results = []
     for case in cases:
@@ -114,6 +113,13 @@ def _what_is_wrong(
     first = is_same.index(False)
     gives = f"yours gives {_brief(results[first])}, and {_brief(expected[first])} is right."
     return f"With {_in_words(right, cases[first])} {gives}"
+
+
+def is_function(answer: Any) -> bool:
+    """Return whether an answer can be called; if not, say what is missing."""
+    if not callable(answer):
+        announce(NOT_YET if answer is ... else f"This takes a function, not a {kind_of(answer)}.")
+    return callable(answer)
 
 
 def approve(why: str) -> None:
