@@ -1,17 +1,18 @@
 """The command line, `mnist-helpers`: download, train, evaluate, predict, describe."""
 
 import argparse
+import contextlib
 import dataclasses
-import importlib
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
-from types import ModuleType
+from pathlib import Path
 from typing import Any, NoReturn
 
 from PIL import Image
@@ -25,15 +26,16 @@ from mnist_helpers.data.loaders import make_loader
 from mnist_helpers.history import History
 from mnist_helpers.machine import distributed
 from mnist_helpers.machine.hardware import pick_device, place, seed_everything, stoppable
-from mnist_helpers.machine.progress import announce
+from mnist_helpers.machine.progress import advancing, announce, close_bar, open_bar
 from mnist_helpers.model import MnistCNN
 from mnist_helpers.pictures import predict, prepare
 from mnist_helpers.summary import describe
+from mnist_helpers.training import folder as files
 from mnist_helpers.training.checkpoint import take_weights
 from mnist_helpers.training.fit import fit
-from mnist_helpers.training.folder import BEST_NAME, epoch_checkpoints
 from mnist_helpers.training.step import evaluate
 
+PREVIOUS_PATTERN = re.compile(rf"previous(-\d+)?/({files.EPOCH_PATTERN.pattern}|{files.BEST_NAME})")
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, distributed.STOPPED, 141
 
 
@@ -100,9 +102,16 @@ def _load(given: argparse.Namespace, config: TrainConfig) -> tuple[DigitDataset,
     return load_mnist(config.data_root, allow_sample=allow_sample, seed=config.seed, **limits)
 
 
+def _help(_: argparse.Namespace) -> int:
+    """Show the help, without an error, as cargo does: a name alone asks what there is."""
+    options.build_parser().print_help()
+    return DONE
+
+
 def _download(given: argparse.Namespace) -> int:
     root = download_mnist(options.config_of(given).data_root, allow_sample=not given.no_sample)
     print(f"The files are in {raw_folder(root)}.")
+    print(f"Next: {shlex.join(['mnist-helpers', 'train', *given.words[1:]])}")
     return DONE
 
 
@@ -110,7 +119,7 @@ def _train(given: argparse.Namespace) -> int:
     config = options.config_of(given)
     options.check_outputs(given)
     if given.plot is not None:
-        _load_plots()  # better it fails now than after an hour
+        options.load_plots()  # better it fails now than after an hour
     try:
         with distributed.joined(pick_device(config.device)) as device:
             config = dataclasses.replace(config, device=str(device))
@@ -119,12 +128,12 @@ def _train(given: argparse.Namespace) -> int:
             seed_everything(config.seed)
             resume_from = config.checkpoint_dir if given.resume else None
             history = fit(MnistCNN(), train_set, test_set, config, resume_from=resume_from)
-        if len(history) and distributed.is_rank_zero():
-            _report(history, config, given)
+        if len(history) and config.checkpoint_dir and distributed.is_rank_zero():
+            _report(history, _size(test_set), config.checkpoint_dir, given)
     except KeyboardInterrupt:  # before the first epoch or after the last one
         if distributed.is_rank_zero():
             print("mnist-helpers: stopped", file=sys.stderr)
-        if not (config.checkpoint_dir and epoch_checkpoints(config.checkpoint_dir)):
+        if not (config.checkpoint_dir and files.epoch_checkpoints(config.checkpoint_dir)):
             return INTERRUPTED
     else:
         if not history.interrupted:
@@ -134,37 +143,37 @@ def _train(given: argparse.Namespace) -> int:
     return INTERRUPTED
 
 
-def _report(history: History, config: TrainConfig, given: argparse.Namespace) -> None:
-    last, best = history[-1], history.best
-    announce(str(history))
-    announce(f"Test accuracy after epoch {last.epoch}, the last: {last.test_accuracy:.2%}")
-    if best is not None and config.checkpoint_dir is not None:
-        path, chosen_by = config.checkpoint_dir / BEST_NAME, history.chosen_by
-        gone = "" if path.exists() else "; but the file has been deleted"
-        announce(
-            f"{path}: epoch {best.epoch}, the best by {chosen_by} accuracy, {best.score:.2%}{gone}"
-        )
+def _report(history: History, tested: str, folder: Path, given: argparse.Namespace) -> None:
+    path, last, best = folder / files.BEST_NAME, history[-1], history.best
+    announce(f"Test accuracy {last.test_accuracy:.2%} after epoch {last.epoch} ({tested})")
+    if best is not None:
+        announce(f"Best by {history.chosen_by} accuracy: epoch {best.epoch}, {best.score:.2%}")
+        announce(f"Saved: {path}" if path.exists() else f"{path} has been deleted.")
     if given.history is not None:
         announce(f"Epochs written to {history.save(given.history)}")
     if given.plot is not None:
-        announce(f"Curves drawn to {_load_plots().save_history_plot(history, given.plot)}")
+        announce(f"Curves drawn to {options.load_plots().save_history_plot(history, given.plot)}")
+    if not history.interrupted:
+        if given.fresh:
+            _delete_previous(folder)
+        _suggest_predict(path)
 
 
-def _load_plots() -> ModuleType:
-    """Import `plots`, which is slow, with no screen and with a cache outside the user's home."""
-    kept = {name: os.environ.get(name) for name in ("MPLBACKEND", "MPLCONFIGDIR")}
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"MPLBACKEND": "agg", "MPLCONFIGDIR": kept["MPLCONFIGDIR"] or folder}
-        try:
-            return importlib.import_module("mnist_helpers.plots")
-        except (ImportError, OSError, ValueError) as error:
-            raise errors.ConfigError(
-                f"matplotlib cannot be loaded ({error}); train without --plot"
-            ) from error
-        finally:
-            for name, value in kept.items():
-                os.environ.pop(name)
-                os.environ |= {} if value is None else {name: value}
+def _size(test_set: DigitDataset) -> str:
+    """Say how many digits an accuracy is for, and of how many if they were limited."""
+    count, total = len(test_set), files.SIZES.get(test_set.source, (0, 0))[1]
+    return f"{count:,}{f' of {total:,}' * (count < total)} digits"
+
+
+def _delete_previous(folder: Path) -> None:
+    """Delete the checkpoints that earlier runs left in `previous/` folders, and no other file."""
+    with files.owned(folder):
+        for path in sorted(folder.glob("previous*/*.pth")):
+            if PREVIOUS_PATTERN.fullmatch(f"{path.parent.name}/{path.name}"):
+                path.unlink()
+                with contextlib.suppress(OSError):  # something else is still there
+                    path.parent.rmdir()
+                    announce(f"Deleted: {path.parent}")
 
 
 def _evaluate(given: argparse.Namespace) -> int:
@@ -174,13 +183,21 @@ def _evaluate(given: argparse.Namespace) -> int:
     origin = take_weights(model, given.checkpoint)
     _, test_set = _load(given, config)
     place(model, settings.device, settings.memory_format)
-    metrics = evaluate(model, make_loader(test_set, settings, train=False))
-    data = "" if test_set.source == DataSource.MNIST else f" ({test_set.source.words})"
-    print(
-        f"{given.checkpoint}, {origin}: test accuracy "
-        f"{metrics.accuracy:.2%}, test loss {metrics.loss:.4f}, {len(test_set)} images{data}"
-    )
+    print(f"{given.checkpoint}: {origin}")
+    if test_set.source != DataSource.MNIST:
+        print(f"Tested on {test_set.source.words}.")
+    loader = make_loader(test_set, settings, train=False)
+    with open_bar("Testing", len(loader)) as bar:
+        metrics = evaluate(model, advancing(loader, bar))
+        close_bar(bar)
+    print(f"Test accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f} ({_size(test_set)})")
+    _suggest_predict(given.checkpoint)
     return DONE
+
+
+def _suggest_predict(checkpoint: Path) -> None:
+    named = ["--checkpoint", str(checkpoint)] if checkpoint != options.BEST_CHECKPOINT else []
+    announce(f"Next: {shlex.join(['mnist-helpers', 'predict', 'photo.jpg', *named])}")
 
 
 def _predict(given: argparse.Namespace) -> int:
@@ -221,4 +238,4 @@ def _describe(_: argparse.Namespace) -> int:
     return DONE
 
 
-COMMANDS = {f.__name__[1:]: f for f in (_download, _train, _evaluate, _predict, _describe)}
+COMMANDS = {f.__name__[1:]: f for f in (_help, _download, _train, _evaluate, _predict, _describe)}

@@ -25,9 +25,9 @@ MAX_COUNT = 2**31 - 1  # of anything that is counted
 # What may differ between a run and its continuation, because it doesn't change the result.
 FREE_ON_RESUME = frozenset({"epochs", "data_root", "checkpoint_dir", "in_memory"})
 
-# `baseline` is the textbook's. `fast` is made for a single epoch: more and smaller steps, one
-# cycle of the learning rate (Smith and Topin, https://arxiv.org/abs/1708.07120), bounded
-# gradients, averaged weights. Its numbers were found by trial on this network.
+#: `baseline` is the textbook's. `fast` is made for a single epoch: more and smaller steps, one
+#: cycle of the learning rate (Smith and Topin, https://arxiv.org/abs/1708.07120), bounded
+#: gradients, averaged weights. Its numbers were found by trial on this network.
 RECIPES: dict[str, dict[str, Any]] = {
     "baseline": {},
     "fast": {"epochs": 1, "batch_size": 32, "lr": 0.04, "nesterov": True, "weight_decay": 5e-4,
@@ -104,9 +104,9 @@ def _choice(*names: str) -> _Rule:
     return _Rule(lambda value: value in names, "one of " + ", ".join(names), str)
 
 
-_COUNT = _number(int, f"a whole number from 1 to {MAX_COUNT}", lambda n: 1 <= n <= MAX_COUNT)
-_SIZE = _number(int, f"a whole number from 0 to {MAX_COUNT}", lambda n: 0 <= n <= MAX_COUNT)
-_SEED = _number(int, f"a whole number from 0 to {2**32 - 1}", lambda n: n >= 0)  # as NumPy's
+_COUNT = _number(int, f"a whole number from 1 to {MAX_COUNT:,}", lambda n: 1 <= n <= MAX_COUNT)
+_SIZE = _number(int, f"a whole number from 0 to {MAX_COUNT:,}", lambda n: 0 <= n <= MAX_COUNT)
+_SEED = _number(int, f"a whole number from 0 to {2**32 - 1:,}", lambda n: n >= 0)  # as NumPy's
 _ABOVE_0 = _number(float, "a number above 0, such as 0.01", lambda value: value > 0)
 _FROM_0 = _number(float, "a number of 0 or more, such as 0.0005", lambda value: value >= 0)
 _BELOW_1 = _number(float, "a number of at least 0 and below 1", lambda value: 0 <= value < 1)

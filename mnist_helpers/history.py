@@ -36,7 +36,7 @@ class EpochRecord:
 
     @property
     def score(self) -> float:
-        """What the best epoch is chosen by: validation accuracy, or else test accuracy."""
+        """The accuracy that chooses the best epoch, on validation digits if there are any."""
         return self.test_accuracy if self.validation_accuracy is None else self.validation_accuracy
 
     def outcome(self) -> str:
@@ -94,7 +94,7 @@ class History(list[EpochRecord]):
 
     @property
     def chosen_by(self) -> str:
-        """What the best epoch is chosen by: "validation" or "test"."""
+        """Which digits choose the best epoch, "validation" or "test"."""
         return "test" if all(r.validation_accuracy is None for r in self) else "validation"
 
     def to_records(self) -> list[dict[str, Any]]:
@@ -158,25 +158,19 @@ class History(list[EpochRecord]):
         except (ValueError, RecursionError, csv.Error, DataError) as error:
             raise DataError(f"{path} cannot be read as a history: {error}") from error
 
-    def table(self) -> list[list[str]]:
-        """Return heading and rows as text, accuracies as percentages."""
-        parts = ["train", *(["validation"] if self.chosen_by == "validation" else []), "test"]
-        heading = ["epoch", *(f"{part} {what}" for part in parts for what in ("loss", "accuracy"))]
-        rows = [[*heading, "seconds"]]
+    def __str__(self) -> str:
+        held = ["val"] if self.chosen_by == "validation" else []
+        parts = ["train", *held, "test"]  # in two rows of heading: so it has under 60 columns
+        rows = [["", *(part for part in parts for _ in range(2)), "time"]]
+        rows.append(["epoch", *["loss", "accuracy"] * len(parts), "in s"])
         for record in self:
             row = [str(record.epoch)]
-            for part in parts:
-                loss, accuracy = (
-                    getattr(record, f"{part}_{what}") for what in ("loss", "accuracy")
-                )
+            for part in ("train", *["validation"] * len(held), "test"):
+                loss, accuracy = (getattr(record, f"{part}_{what}") for what in rows[1][1:3])
                 row += ["", ""] if loss is None else [f"{loss:.4f}", f"{accuracy:.2%}"]
             rows.append([*row, f"{record.train_seconds + record.test_seconds:.1f}"])
-        return rows
-
-    def __str__(self) -> str:
-        rows = self.table()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [" ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
         heading = [f"Accuracy on {self.source.words}"] * (self.source != DataSource.MNIST)
         return "\n".join(heading + lines)
 

@@ -1,12 +1,14 @@
-"""The command line's options: their names and help, and messages for wrong ones."""
+"""The command line's options: their names, help and examples, and messages for wrong ones."""
 
 import argparse
 import dataclasses
+import importlib.metadata
 import os
 import shlex
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from mnist_helpers.config import RECIPES, TrainConfig, as_path
@@ -16,6 +18,16 @@ from mnist_helpers.training.folder import BEST_NAME
 
 TRAIN_FIELDS = tuple(field.name for field in dataclasses.fields(TrainConfig))
 EVALUATE_FIELDS = ("data_root", "device", "seed", "test_limit")
+BEST_CHECKPOINT = Path("model_checkpoints") / BEST_NAME
+EXAMPLES = {
+    "mnist-helpers": ("train --epochs 3", "evaluate", "predict photo.jpg", "train --help"),
+    "download": ("download", "download --data-root ~/mnist --no-sample"),
+    "train": ("train", "train --epochs 5 --history h.csv --plot curves.png", "train --resume",
+              "train --recipe fast", "train --validation 5000 --train-limit 20000 --epochs 3"),
+    "evaluate": ("evaluate", "evaluate model_checkpoints/mnist_model_epoch_3.pth --device cpu"),
+    "predict": ("predict photo.jpg", "predict 3.png 7.png --json", "predict 3.png --save seen.png"),
+    "describe": ("describe",),
+}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,19 +45,24 @@ def path(words: str) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; the options of `train` are the fields of `TrainConfig`."""
-    parser = _Parser("mnist-helpers", description="A first CNN on MNIST.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    found = importlib.metadata.distributions(name="mnist-helpers")
+    version = next((one.version for one in found), "(not installed: run from its folder)")
+    parser = _Parser("mnist-helpers", description="A first CNN on MNIST.", **_examples())
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    parser.set_defaults(command="help", debug=False)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     download = _command(commands, "download", "get and check the four files of MNIST")
     _add_fields(download, ("data_root",))
     train = _command(commands, "train", "train the network: the whole recipe")
     _add_train_options(train)
     test = _command(commands, "evaluate", "measure a checkpoint on the test set")
-    test.add_argument("checkpoint", type=path, metavar="CHECKPOINT", help="a .pth file")
+    text = "the network (default %(default)s)"
+    how: dict[str, Any] = {"type": path, "default": BEST_CHECKPOINT, "help": text}
+    test.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", **how)
     _add_fields(test, EVALUATE_FIELDS)
     guess = _command(commands, "predict", "say which digit is in a picture")
     guess.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="a picture file")
-    default, text = Path("model_checkpoints") / BEST_NAME, "the network (default %(default)s)"
-    guess.add_argument("--checkpoint", type=path, default=default, help=text)
+    guess.add_argument("--checkpoint", **how)
     guess.add_argument("--save", type=path, metavar="FILE.png", help="write what the network saw")
     guess.add_argument("--json", action="store_true", help="print JSON, for machines")
     _command(commands, "describe", "show the network layer by layer")
@@ -56,9 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _examples(name: str = "mnist-helpers") -> dict[str, Any]:
+    text = "\n  mnist-helpers ".join(["examples:", *EXAMPLES[name]])
+    return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
 def _command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text.capitalize() + "."
+        name, help=text, description=text.capitalize() + ".", **_examples(name)
     )
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(command=name)
@@ -76,6 +98,8 @@ def _add_train_options(train: argparse.ArgumentParser) -> None:
     )
     _add_fields(train, TRAIN_FIELDS)
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    text = "keep no earlier runs: when this one is done, delete their checkpoints in previous/"
+    train.add_argument("--fresh", action="store_true", help=text)
     text = "write the epochs to FILE.csv or FILE.json"
     train.add_argument("--history", type=path, metavar="FILE", help=text)
     train.add_argument("--plot", type=path, metavar="FILE", help="draw the curves to FILE.png")
@@ -132,6 +156,23 @@ def _check_writable(file: Path) -> None:
         raise ConfigError(
             f"{file} cannot be written ({error}); name a file in a folder you can write to"
         ) from error
+
+
+def load_plots() -> ModuleType:
+    """Import `plots`, which is slow, with no screen and with a cache outside the user's home."""
+    kept = {name: os.environ.get(name) for name in ("MPLBACKEND", "MPLCONFIGDIR")}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"MPLBACKEND": "agg", "MPLCONFIGDIR": kept["MPLCONFIGDIR"] or folder}
+        try:
+            return importlib.import_module("mnist_helpers.plots")
+        except (ImportError, OSError, ValueError) as error:
+            raise ConfigError(
+                f"matplotlib cannot be loaded ({error}); train without --plot"
+            ) from error
+        finally:
+            for name, value in kept.items():
+                os.environ.pop(name)
+                os.environ |= {} if value is None else {name: value}
 
 
 def check_save(options: argparse.Namespace) -> None:

@@ -51,10 +51,11 @@ def plot_history(history: History, axes: Sequence[Axes] | None = None) -> np.nda
         for part, style in STYLES.items():
             if part in ("train", "test", chosen):
                 column = history.column(f"{part}_{quantity}")
-                ax.plot(history.column("epoch"), column, markersize=4, **style)
-        height = getattr(best, f"{chosen}_{quantity}")
-        label = f"best epoch ({best.epoch})"
-        ax.plot(best.epoch, height, "*", color=BEST_COLOUR, markersize=14, label=label)
+                size = 4 if len(history) > 1 else 10  # a single point has no line to be seen by
+                ax.plot(history.column("epoch"), column, markersize=size, **style)
+        if len(history) > 1:  # nor anything to be better than
+            height, label = getattr(best, f"{chosen}_{quantity}"), f"best epoch ({best.epoch})"
+            ax.plot(best.epoch, height, "*", color=BEST_COLOUR, markersize=14, label=label)
         ax.legend()
         ax.set(title=f"{quantity.capitalize()}{data}", xlabel="epoch", ylabel=quantity)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import re
@@ -56,12 +57,16 @@ def test_train_does_everything(tmp_path, capsys):
     out = capsys.readouterr().out
     history = History.load(tmp_path / "h.json")
     best, last = history.best, history[-1]
-    assert "epoch  train loss  train accuracy  test loss  test accuracy" in out
-    best_path = tmp_path / "model_checkpoints" / "best_mnist_model.pth"
-    assert best_path.is_file() and "model_checkpoints" in out
-    headline, named = lines_with(out, "Test accuracy", "best_mnist_model.pth")
-    assert headline == f"Test accuracy after epoch 2, the last: {last.test_accuracy:.2%}"
-    assert f"epoch {best.epoch}, the best by test accuracy, {best.test_accuracy:.2%}" in named
+    assert (tmp_path / "model_checkpoints" / "best_mnist_model.pth").is_file()
+    assert out.splitlines()[-6:] == [
+        f"Test accuracy {last.test_accuracy:.2%} after epoch 2 (20 of 10,000 digits)",
+        f"Best by test accuracy: epoch {best.epoch}, {best.test_accuracy:.2%}",
+        f"Saved: {Path('model_checkpoints/best_mnist_model.pth')}",
+        "Epochs written to h.json",
+        "Curves drawn to curves.png",
+        "Next: mnist-helpers predict photo.jpg",
+    ]
+    assert max(map(len, out.splitlines())) <= 60
     assert len(json.loads((tmp_path / "h.json").read_text())) == 2
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.width == 1500
@@ -95,10 +100,9 @@ def test_validation_digits_choose_the_best_and_the_last_epoch_is_the_headline(mo
     measure(monkeypatch, validation=[0.5, 0.25], test=[0.125, 0.75])
     assert main(["train", *SMALL, "--validation", "10"]) == 0
     out = capsys.readouterr().out
-    headline, named = lines_with(out, "Test accuracy", "best_mnist_model.pth")
-    assert headline == "Test accuracy after epoch 2, the last: 75.00%"
-    assert named.endswith("epoch 1, the best by validation accuracy, 50.00%")
-    assert "validation accuracy  test loss  test accuracy" in out
+    headline, chosen = lines_with(out, "Test accuracy", "Best by")
+    assert headline.startswith("Test accuracy 75.00% after epoch 2 ")
+    assert chosen == "Best by validation accuracy: epoch 1, 50.00%"
     assert load_checkpoint("model_checkpoints/best_mnist_model.pth")["epoch"] == 1
 
 
@@ -125,20 +129,26 @@ def test_a_recipe_is_the_start_and_options_change_it():
         parse("train", "--recipe", "slow")
 
 
-@pytest.mark.slow
-def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
+def stopping_after(epochs):
+    """Return a `train_one_epoch` that is stopped when as many are done."""
     real, calls = fit_module.train_one_epoch, []
 
     def train(*arguments, **options):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) > epochs:
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(fit_module, "train_one_epoch", train)
-    assert main(["train", *SMALL]) == 130
-    assert "mnist_model_epoch_1.pth" in capsys.readouterr().out
-    monkeypatch.setattr(fit_module, "train_one_epoch", real)
+    return train
+
+
+@pytest.mark.slow
+def test_a_stopped_run_exits_with_130_and_names_the_last_checkpoint(monkeypatch, capsys, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "train_one_epoch", stopping_after(1))
+        assert main(["train", *SMALL]) == 130
+    out = capsys.readouterr().out
+    assert "mnist_model_epoch_1.pth" in out and "Next: " not in out
     assert main(["train", *SMALL, "--resume"]) == 0
     resumed = load_checkpoint(tmp_path / "model_checkpoints" / "mnist_model_epoch_2.pth")
     assert main(["train", *SMALL, "--checkpoint-dir", "whole"]) == 0
@@ -166,11 +176,29 @@ def test_stopped_before_training_is_130_too(monkeypatch, capsys):
 def test_evaluate_measures_a_checkpoint(capsys):
     main(["train", *SMALL])
     capsys.readouterr()
-    assert main(["evaluate", "model_checkpoints/best_mnist_model.pth", "--device", "cpu"]) == 0
     saved = load_checkpoint("model_checkpoints/best_mnist_model.pth")
-    out = capsys.readouterr().out
-    assert f"test accuracy {saved['test_accuracy']:.2%}" in out and "20 images" in out
-    assert f"test loss {saved['history'][saved['epoch'] - 1]['test_loss']:.4f}" in out
+    accuracy, loss = saved["test_accuracy"], saved["history"][saved["epoch"] - 1]["test_loss"]
+    assert main(["evaluate", "--device", "cpu"]) == 0
+    named, bar, result, after = capsys.readouterr().out.splitlines()
+    assert named == f"{options.BEST_CHECKPOINT}: epoch {saved['epoch']}"
+    assert re.fullmatch(r"Testing \|█████\| 100% \d\d:\d\d<00:00", bar)
+    assert result == f"Test accuracy {accuracy:.2%}, loss {loss:.4f} (20 of 10,000 digits)"
+    assert after == "Next: mnist-helpers predict photo.jpg"
+    Path("model_checkpoints").rename("a b")
+    assert main(["evaluate", "a b/best_mnist_model.pth", "--device", "cpu"]) == 0
+    *_, after = capsys.readouterr().out.splitlines()
+    assert after == "Next: mnist-helpers predict photo.jpg --checkpoint 'a b/best_mnist_model.pth'"
+
+
+@pytest.mark.parametrize(
+    ("source", "size", "words"),
+    [(DataSource.MNIST, 1200, "1,200 of 10,000 digits"), (DataSource.OTHER, 1200, "1,200 digits"),
+     (DataSource.SAMPLE, 1000, "1,000 digits")],
+)  # fmt: skip
+def test_how_many_digits_were_tested_is_said_and_of_how_many(source, size, words):
+    test_set = make_digits(size)
+    test_set.source = source
+    assert cli._size(test_set) == words
 
 
 @pytest.mark.slow
@@ -180,7 +208,7 @@ def test_evaluate_names_the_sample(monkeypatch, capsys):
     sample.source = DataSource.SAMPLE
     monkeypatch.setattr(cli, "load_mnist", lambda *_, **__: (sample, sample))
     main(["evaluate", "model_checkpoints/best_mnist_model.pth", "--device", "cpu"])
-    assert "(the sample of 5,000 MNIST digits)" in capsys.readouterr().out
+    assert "Tested on the sample of 5,000 MNIST digits." in capsys.readouterr().out
 
 
 def test_evaluate_refuses_what_is_missing_or_another_network(tmp_path, capsys):
@@ -208,11 +236,92 @@ def test_wrong_values_exit_with_2_before_training(arguments, capsys, small_data)
     assert small_data == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--epochs", "many"], ["evaluate"]])
+@pytest.mark.parametrize("arguments", [["fly"], ["train", "--epochs", "many"], ["predict"]])
 def test_wrong_usage_exits_with_2(arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+def test_the_name_alone_shows_the_help(capsys):
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert out == options.build_parser().format_help() and err == ""
+    assert "predict   say which digit is in a picture" in out
+
+
+def test_the_version_is_that_of_the_package(capsys, monkeypatch):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    version = importlib.metadata.version("mnist-helpers")
+    assert capsys.readouterr().out == f"mnist-helpers {version}\n"
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda **_: iter(()))
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["", "download", "train", "evaluate", "predict", "describe"])
+def test_each_help_has_examples_that_can_be_typed(name, capsys):
+    with pytest.raises(SystemExit):
+        main([*name.split(), "--help"])
+    examples = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
+    assert examples and all(line.startswith(f"  mnist-helpers {name}") for line in examples)
+    for line in examples:
+        _, *words = shlex.split(line)
+        if "--help" not in words:
+            given = parse(*words)
+            assert given.command == words[0]
+            options.config_of(given)
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "photo.jpg"]])
+def test_without_a_network_one_line_says_how_to_get_one(command, capsys):
+    assert main(command) == 1
+    assert capsys.readouterr().err == (
+        f"mnist-helpers: there is no file {options.BEST_CHECKPOINT}; train first "
+        "(`mnist-helpers train`, or `make run`), or name another\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "photo.jpg", "--checkpoint"]])
+def test_a_picture_and_a_folder_in_place_of_a_network_are_called_so(command, capsys, tmp_path):
+    for kind in ("png", "jpeg", "gif", "bmp", "webp"):
+        Image.new("L", (28, 28)).save(tmp_path / f"three.{kind}")
+        assert main([*command, f"three.{kind}"]) == 1
+        assert f"three.{kind} is a picture, not a network; to read" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert main([*command, "folder"]) == 1
+    assert "it is a folder; name a .pth file in it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_fresh_deletes_what_earlier_runs_left_and_nothing_else(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "model_checkpoints"
+    for _ in range(3):
+        assert main(["train", *SMALL, "--epochs", "1"]) == 0
+    mine = [folder / "previous-2" / "notes.txt", folder / "previous_best" / cli.files.BEST_NAME]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+
+    def kept():
+        return {str(p.relative_to(folder)) for p in folder.rglob("*.pth")}
+
+    before = kept()
+    assert {"previous/mnist_model_epoch_1.pth", "previous-2/best_mnist_model.pth"} <= before
+    with monkeypatch.context() as patch:  # it is stopped: there may be a reason to go back
+        patch.setattr(fit_module, "train_one_epoch", stopping_after(1))
+        assert main(["train", *SMALL, "--fresh"]) == 130
+    assert len(kept()) == len(before) + 2
+    capsys.readouterr()
+    assert main(["train", *SMALL, "--fresh", "--resume"]) == 0
+    assert f"Deleted: {Path('model_checkpoints/previous')}\n" in capsys.readouterr().out
+    assert kept() == {"best_mnist_model.pth", "mnist_model_epoch_1.pth", "mnist_model_epoch_2.pth",
+                      "previous_best/best_mnist_model.pth"}  # fmt: skip
+    assert all(path.read_text() == "mine" for path in mine)
+    assert sorted(p.name for p in folder.glob("previous*")) == ["previous-2", "previous_best"]
 
 
 def test_debug_shows_the_traceback():
@@ -230,7 +339,10 @@ def test_download_says_where_the_files_are(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(cli, "download_mnist", download)
     assert main(["download", "--data-root", "d", "--no-sample"]) == 0
     assert asked == {"root": "d", "allow_sample": False}
-    assert "sample" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines() == [
+        f"The files are in {Path('d/sample/MNIST/raw')}.",
+        "Next: mnist-helpers train --data-root d --no-sample",
+    ]
 
 
 def test_describe_shows_the_table(capsys):
@@ -305,7 +417,7 @@ def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
 def test_evaluate_and_predict_take_weights_of_other_programs_and_say_so(pictures, capsys, tmp_path):
     torch.save({"state_dict": MnistCNN().state_dict()}, tmp_path / "theirs.pth")
     assert main(["evaluate", "theirs.pth", "--device", "cpu"]) == 0
-    assert "theirs.pth, weights from another program: test accuracy" in capsys.readouterr().out
+    assert "theirs.pth: weights from another program\n" in capsys.readouterr().out
     assert main(["predict", str(pictures[0]), "--checkpoint", "theirs.pth", "--json"]) == 0
     out, err = capsys.readouterr()
     assert len(json.loads(out)) == 1 and "theirs.pth: weights from another program" in err

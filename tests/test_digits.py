@@ -81,7 +81,7 @@ def test_limits_are_applied_to_each_set(sample_root):
     assert train_set.source == DataSource.SAMPLE
     other, _ = load_mnist(sample_root.parent, train_limit=100, seed=4)
     assert not torch.equal(other.images, train_set.images)
-    with pytest.raises(ConfigError, match="a limit of 5000 images is more than the 4000"):
+    with pytest.raises(ConfigError, match="a limit of 5,000 images is more than the 4,000"):
         load_mnist(sample_root.parent, train_limit=5000)
 
 

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 import math
 
@@ -177,8 +178,19 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_table_shows_percentages_and_lines_up(history):
     lines = str(history).splitlines()
-    assert lines[2].split() == ["2", "0.2500", "80.00%", "0.0333", "95.00%", "13.8"]
+    assert lines[0].split() == ["train", "train", "test", "test", "time"]
+    assert lines[1].split() == ["epoch", "loss", "accuracy", "loss", "accuracy", "in", "s"]
+    assert lines[3].split() == ["2", "0.2500", "80.00%", "0.0333", "95.00%", "13.8"]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_the_table_has_under_60_columns_with_validation_too(history):
+    held_back = [dataclasses.replace(r, validation_loss=0.1, validation_accuracy=1.0)
+                 for r in history]  # fmt: skip
+    lines = str(History(held_back)).splitlines()
+    assert lines[0].split() == ["train", "train", "val", "val", "test", "test", "time"]
+    assert lines[2].split()[3:5] == ["0.1000", "100.00%"]
+    assert max(map(len, lines)) < 60
 
 
 def test_the_table_says_when_it_is_the_sample(history):

@@ -12,7 +12,9 @@ PACKAGE = PROJECT / "mnist_helpers"
 EXERCISES = PACKAGE / "tutorial" / "exercises"
 MOST_MODULES = 24
 MOST_FLOORS = 9
-MOST_LINES = 4475  # of all files together; 3,500 before every fault that was found was mended
+# Of all files together; 3,500 before every fault that was found was mended, 4,475 before the
+# command line fitted its lines to the screen, gave examples, and cleared away earlier runs.
+MOST_LINES = 4530
 MOST_LINES_OF_A_FILE = 250
 MOST_LINES_OF_A_FUNCTION = 40
 MOST_LINES_OF_AN_INIT = 80

@@ -63,6 +63,14 @@ def test_history_draws_on_given_axes_and_names_the_sample(history):
     assert "sample of 5,000" in axes[0].get_title()
 
 
+def test_a_single_epoch_is_drawn_with_points_that_can_be_seen():
+    for ax in plot_history(History([record(1, 0.9)])):
+        train, test = ax.get_lines()
+        assert min(train.get_markersize(), test.get_markersize()) >= 8
+        assert {train.get_marker(), test.get_marker()} == {"o", "s"}
+        assert [t.get_text() for t in ax.get_legend().get_texts()] == ["training", "test"]
+
+
 def test_history_refuses_nothing_and_one_axis(history):
     with pytest.raises(InputError, match="the history is empty"):
         plot_history(History())
@@ -88,8 +96,8 @@ def test_a_file_of_curves_that_cannot_be_written_is_named(history, tmp_path):
 
 DRAW = """
 import os
-from mnist_helpers import cli
-plots = cli._load_plots()
+from mnist_helpers import options
+plots = options.load_plots()
 assert os.environ.get("MPLBACKEND") == {backend!r}
 from mnist_helpers.history import EpochRecord, History
 plots.save_history_plot(History([EpochRecord(1, 0.1, 1.0, 0.5, 1.0, 0.5, 1.0, 1.0)]), "curves.png")
@@ -111,7 +119,7 @@ def test_curves_are_the_same_whatever_matplotlib_is_set_to(tmp_path, backend):
 @pytest.mark.slow
 def test_a_matplotlib_that_cannot_be_loaded_is_one_named_error(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff")
-    code = "from mnist_helpers import cli, errors\ntry: cli._load_plots()\n" \
+    code = "from mnist_helpers import errors, options\ntry: options.load_plots()\n" \
            "except errors.ConfigError as error: print(error)"  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)

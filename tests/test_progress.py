@@ -24,9 +24,14 @@ def terminal(monkeypatch):
     return Terminal()
 
 
+def of_width(bar, columns):
+    bar.dynamic_ncols = lambda _: (columns, 24)
+    return bar
+
+
 def test_a_finished_bar_is_one_full_line_under_80_columns(terminal):
     with contextlib.redirect_stdout(terminal):
-        bar = open_bar("Epoch  1/20", 3)
+        bar = of_width(open_bar("Epoch  1/20", 3), 80)
         for _ in range(3):
             bar.update(1)
             bar.set_postfix_str("loss 2.3026 train 10.00%", refresh=False)
@@ -83,10 +88,11 @@ def test_the_first_of_several_bars_tells_how_long_all_take(terminal):
     assert others and not any("min" in line for line in others)
 
 
+@pytest.mark.parametrize("columns", [80, 60, 40])
 @pytest.mark.parametrize("minutes", [0.1, 4, 20])  # an epoch of the slowest: 6 h 40 min in all
-def test_a_bar_that_tells_how_long_all_take_has_under_80_columns(terminal, minutes):
+def test_a_bar_that_tells_how_long_all_take_fits_its_line(terminal, minutes, columns):
     with contextlib.redirect_stdout(terminal):
-        bar = open_bar("Epoch  1/20", 100, repeats=20)
+        bar = of_width(open_bar("Epoch  1/20", 100, repeats=20), columns)
         for step in range(100):
             bar.start_t -= 60 * minutes / 100
             bar.update(1)
@@ -96,7 +102,56 @@ def test_a_bar_that_tells_how_long_all_take_has_under_80_columns(terminal, minut
         close_bar(bar, "loss 0.1234 train 95.00% test 98.00% best")
     lines = drawn(terminal.getvalue())
     assert any(re.search(r" \d+ (s|min)$", line) for line in lines)
-    assert [line for line in lines if len(line) >= 80] == []
+    assert [line for line in lines[1:] if len(line) > columns] == []  # the first: before of_width
+
+
+LIVE, TESTING = "loss 2.3026 train 10.00%", "loss 0.1234 train 95.00% testing 50%"
+DONE, PERFECT = (f"loss 0.1234 train {a} test {a} best" for a in ("95.00%", "100.00%"))
+LINES = [
+    (80, 45, 20, LIVE, "Epoch  1/20 |██▎  |  45% 00:12<00:14, loss 2.3026 train 10.00%, all 9 min"),
+    (60, 45, 20, LIVE, "Epoch  1/20  45% 00:12, loss 2.3026 train 10.00%, all 9 min"),
+    (40, 45, 20, LIVE, "Epoch  1/20  45% 00:12<00:14, all 9 min"),
+    (60, 45, 1, LIVE, "Epoch  1/20 |█▎ |  45% 00:12<00:14, loss 2.3026 train 10.00%"),
+    (40, 45, 1, LIVE, "Epoch  1/20  45% 00:12, train 10.00%"),
+    (60, 100, 1, TESTING, "Epoch  1/20 00:12, loss 0.1234 train 95.00% testing 50%"),
+    (40, 100, 1, TESTING, "Epoch  1/20, train 95.00% testing 50%"),
+    (100, 100, 1, PERFECT, "Epoch  1/20 |█████| 100% 00:12<00:00, " + PERFECT),
+    (80, 100, 1, DONE, "Epoch  1/20 |█████| 100% 00:12<00:00, " + DONE),
+    (80, 100, 1, PERFECT, "Epoch  1/20 |█████| 100% 00:12, " + PERFECT),
+    (60, 100, 1, DONE, "Epoch  1/20 00:12, " + DONE),
+    (60, 100, 1, DONE[:-5], "Epoch  1/20 00:12, " + DONE[:-5]),  # as above, not a word longer
+    (60, 100, 1, PERFECT, "Epoch  1/20, " + PERFECT),
+    (40, 100, 1, DONE, "Epoch  1/20 00:12, test 95.00% best"),
+    (60, 45, 1, "stopped", "Epoch  1/20 |██▎  |  45% 00:12<00:14, stopped"),
+]
+
+
+@pytest.mark.parametrize(("columns", "done", "repeats", "text", "line"), LINES)
+def test_the_bar_shrinks_then_goes_before_a_number_is_cut(
+    terminal, columns, done, repeats, text, line
+):
+    with contextlib.redirect_stdout(terminal):
+        bar = of_width(open_bar("Epoch  1/20", 100, repeats=repeats), columns)
+    bar.n, bar.postfix, bar.start_t, bar._time = done, text, 0, lambda: 12
+    assert str(bar) == line and len(line) <= columns
+
+
+def test_where_no_width_is_known_a_line_has_60_columns(monkeypatch):
+    cell = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    monkeypatch.setenv("COLUMNS", "200")  # of the terminal that JupyterLab was started from
+    with contextlib.redirect_stdout(cell):
+        bar = open_bar("Epoch  1/20", 1)
+        bar.update(1)
+        close_bar(bar, DONE)
+    assert drawn(cell.getvalue())[-1] == "Epoch  1/20 00:00, " + DONE
+
+
+def test_a_bar_moves_on_by_a_step_after_each_batch(terminal):
+    with contextlib.redirect_stdout(terminal):
+        bar = open_bar("Testing", 2)
+        assert [(batch, bar.n) for batch in progress.advancing("ab", bar)] == [("a", 0), ("b", 1)]
+        close_bar(bar)
+    assert drawn(terminal.getvalue())[-1] == "Testing |█████| 100% 00:00<00:00"
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_a_new_run_moves_the_old_one_aside(sets, config, capsys):
     previous = config.checkpoint_dir / "previous"
     assert len(list(previous.iterdir())) == 4
     assert len([p for p in config.checkpoint_dir.iterdir() if p.is_file()]) == 2
-    assert str(previous) in capsys.readouterr().out
+    assert f"An earlier run is now in {previous}; you may delete it." in capsys.readouterr().out
 
 
 def test_another_configuration_is_refused_by_the_fields_that_differ(sets, config):

@@ -86,7 +86,7 @@ def stratified(labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
     if not isinstance(limit, numbers.Integral) or isinstance(limit, bool) or limit < 1:
         raise ConfigError(f"a limit must be a whole number of at least 1, got {limit!r}")
     if limit > len(labels):
-        raise ConfigError(f"a limit of {limit} images is more than the {len(labels)} there are")
+        raise ConfigError(f"a limit of {limit:,} images is more than the {len(labels):,} there are")
     labels = np.asarray(labels)
     # Every class spreads its members, in random order, evenly over the way from 0 to 1; the
     # first `limit` met along the way are chosen, so that shares are right to within one.

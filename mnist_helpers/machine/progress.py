@@ -12,17 +12,24 @@ from tqdm.std import tqdm
 
 from mnist_helpers.machine import distributed
 
-# Under 80 columns with all that training adds. Plain text works in a terminal and in a notebook;
-# saved widgets stay at 0 % (https://github.com/computationalmodelling/nbval/issues/56).
+# Plain text works in a terminal and in a notebook; saved widgets stay at 0 %
+# (https://github.com/computationalmodelling/nbval/issues/56).
 BAR_FORMAT = "{desc} |{bar:5}| {percentage:3.0f}% {elapsed}<{remaining}{postfix}{whole}"
 BYTES_FORMAT = "{desc} |{bar:5}| {percentage:3.0f}% {n_fmt}B{postfix}"
+# What a line too long for its place loses, in this order, while it runs and when it is done.
+LIVE_CUTS = (("bar:5", "bar:3"), (" |{bar:3}|", ""), ("<{remaining}", ""), (" {elapsed}", ""))
+DONE_CUTS = (("<{remaining}", ""), (" |{bar:5}| {percentage:3.0f}%", ""), (" {elapsed}", ""))
+COLUMNS = 60  # of a place that doesn't tell its width: a notebook, a log
 REFRESH_SECONDS = 0.5
 PAGE_BACKENDS = ("inline", "notebook", "nbagg", "ipympl", "widget", "webagg")
 Batch = TypeVar("Batch")
 
 
 class Bar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
-    """tqdm's bar, with `{whole}`: how long this bar and those still to come take in all."""
+    """tqdm's bar, with `{whole}`: how long this bar and those still to come take in all.
+
+    It fits its line: the bar shrinks, then goes, and no number is ever cut or wrapped.
+    """
 
     repeats = 1  # bars like this one, itself included
     monitor_interval = 0  # no thread to watch it: a bar that looks at each step needs none
@@ -35,6 +42,15 @@ class Bar(tqdm):  # type: ignore[type-arg]  # tqdm is generic in its stubs alone
         if self.repeats > 1 and 0 < values["n"] < values["total"]:
             seconds = values["elapsed"] / values["n"] * values["total"] * self.repeats
             values["whole"] = f", all {in_words(seconds)}"
+        width, values["ncols"] = values["ncols"] or COLUMNS, None  # tqdm would cut a number
+        cuts = DONE_CUTS if values["n"] >= values["total"] else LIVE_CUTS
+        words = (values["postfix"] or "").split()  # in pairs, the newest last: "test 98.00%"
+        for first in range(0, len(words) + 1, 2):
+            values["postfix"], values["bar_format"] = " ".join(words[first:]), self.bar_format
+            for cut in (("", ""), *cuts):
+                values["bar_format"] = values["bar_format"].replace(*cut)
+                if len(self.format_meter(**values)) <= width:
+                    return values
         return values
 
 
@@ -101,8 +117,8 @@ def open_bar(
     bar = Bar(
         total=total, desc=description, bar_format=bar_format, mininterval=REFRESH_SECONDS,
         file=sys.stdout if is_live() else io.StringIO(), disable=distributed.rank() > 0,
-        unit_scale=bar_format == BYTES_FORMAT, dynamic_ncols=is_terminal(), miniters=1,
-        ascii="utf" not in encoding.lower(),
+        unit_scale=bar_format == BYTES_FORMAT, dynamic_ncols=is_terminal(), ncols=COLUMNS,
+        miniters=1, ascii="utf" not in encoding.lower(),
     )  # fmt: skip
     bar.repeats = repeats
     return bar
@@ -116,6 +132,13 @@ def with_progress(batches: Iterable[Batch], count: int, bar: Bar, text: str) -> 
         bar.set_postfix_str(f"{text} {number / count:.0%}", refresh=due)
         drawn = time.monotonic() if due else drawn
         yield batch
+
+
+def advancing(batches: Iterable[Batch], bar: Bar) -> Iterator[Batch]:
+    """Yield batches, and move the bar on by one after each."""
+    for batch in batches:
+        yield batch
+        bar.update(1)
 
 
 def close_bar(bar: Bar, text: str = "") -> None:

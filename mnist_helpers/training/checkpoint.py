@@ -25,11 +25,12 @@ SCALER = "scaler_state_dict"
 # Where other programs keep weights, and what PyTorch's wrappers put into the names of them.
 FOREIGN_KEYS = ("model_state_dict", "state_dict", "model", "net", "weights")
 WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")
+PICTURE = "a picture, not a network; to read a digit, type `mnist-helpers predict PICTURE`"
 # Files of other kinds: at which byte they hold what, and what to say of them.
-OTHER_KINDS = (
+OTHER_KINDS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
     (8, b'{"', "a safetensors file; read it with `safetensors.torch.load_file`"),
-    (0, b"\x89PNG", "a picture"), (0, b"\xff\xd8\xff", "a picture"),
+    (0, (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM"), PICTURE), (8, b"WEBP", PICTURE),
 )  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def _checked(path: Path, loaded: Any) -> dict[str, Any]:
 
 def _read(path: Path, device: torch.device) -> Any:
     """Unpack a file that anybody may have made, without executing anything in it."""
-    content = _bytes_of(path)
+    content, damaged = _bytes_of(path), f"{path} is damaged, or was not saved by torch.save"
     for start, beginning, kind in OTHER_KINDS:
         if content.startswith(beginning, start):
             raise CheckpointError(f"{path} is {kind}")
@@ -132,16 +133,14 @@ def _read(path: Path, device: torch.device) -> Any:
                 f"{path} holds something other than tensors and plain values, such as a whole "
                 "model; it was not executed. Save `model.state_dict()` instead"
             ) from None
-        raise DamagedError(f"{path} is damaged, or was not saved by torch.save") from None
+        raise DamagedError(damaged) from None
     except Exception as error:  # of damaged archives, nearly anything
         if "TorchScript" in str(error):
             raise CheckpointError(f"{path} is a TorchScript file; save a state_dict") from None
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise CheckpointError(f"{path} cannot be read: not enough memory") from error
-        reason = f"{error} ".splitlines()[0]
-        raise DamagedError(
-            f"{path} is damaged, or was not saved by torch.save: {reason}"
-        ) from None  # PyTorch's message tells people to load it unsafely
+        reason = f"{error} ".splitlines()[0]  # the rest tells people to load it unsafely
+        raise DamagedError(f"{damaged}: {reason}") from None
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -150,10 +149,12 @@ def _bytes_of(path: Path) -> bytes:
         with open_regular(path) as file:
             return file.read()
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}; train first, or name another") from error
+        cure = "train first (`mnist-helpers train`, or `make run`), or name another"
+        raise CheckpointError(f"there is no file {path}; {cure}") from error
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
-        raise CheckpointError(f"{path} cannot be read: {reason}") from error
+        cure = "; name a .pth file in it" * (reason == "it is a folder")
+        raise CheckpointError(f"{path} cannot be read: {reason}{cure}") from error
 
 
 def _check_values(path: Path, checkpoint: Mapping[str, Any]) -> None:
@@ -223,11 +224,10 @@ def take_weights(model: nn.Module, path: str | Path) -> str:
         fits = [p for p in prefixes if {p + name for name in wanted} == found.keys()]
         in_order = dict(zip(wanted, found.values(), strict=False))
         taken = {name: found[fits[0] + name] for name in wanted} if fits else in_order
-        if len(found) != len(wanted) or (differences := _differences(taken, wanted)):
-            differences = _differences(found, wanted)
+        if len(found) != len(wanted) or _differences(taken, wanted):
             raise CheckpointError(
-                f"the weights in {path} don't fit this network: {differences}. Build the network "
-                "they belong to, and load them into it with load_state_dict"
+                f"the weights in {path} don't fit this network: {_differences(found, wanted)}. "
+                "Build the network they belong to, and load them into it with load_state_dict"
             )
         model.load_state_dict(taken)
     except CheckpointError:

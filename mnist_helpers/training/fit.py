@@ -158,7 +158,7 @@ class Run:
         is_own = resumed_from is not None and resumed_from.resolve() == folder.resolve()
         moved = files.move_to_previous(folder, self.run_id if is_own else None)
         if moved is not None:
-            announce(f"Checkpoints of an earlier run are now in {moved}.")
+            announce(f"An earlier run is now in {moved}; you may delete it.")
         if resumed_from is not None:
             files.repair_best(folder, resumed_from, self.history)
 

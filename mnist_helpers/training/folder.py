@@ -223,9 +223,8 @@ def move_to_previous(folder: str | Path, run_id: str | None = None) -> Path | No
     beside these, stay.
     """
     folder = Path(folder)
-    old = [*epoch_checkpoints(folder), *folder.glob(BEST_NAME)]
-    if run_id is not None:
-        old = [path for path in old if _is_another_run(path, run_id)]
+    found = [*epoch_checkpoints(folder), *folder.glob(BEST_NAME)]
+    old = [path for path in found if run_id is None or _is_another_run(path, run_id)]
     if not old:
         return None
     target, number = folder / "previous", 1

@@ -170,7 +170,7 @@ def warn_if_stuck(epoch: int, steps: int, loss: float) -> None:
     before, after = steps * (epoch - 1), steps * epoch
     if before < STUCK_STEPS <= after and loss > LOSS_OF_GUESSING - STUCK_MARGIN:
         announce(
-            f"After {after} steps the loss is still {loss:.2f}, no better than guessing "
+            f"After {after:,} steps the loss is still {loss:.2f}, no better than guessing "
             "(ln 10 = 2.30). Likely causes: a learning rate far too small, or so large that "
             "every ReLU has died; labels that don't match the images; init='default'."
         )
