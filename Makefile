@@ -1,25 +1,36 @@
 # Every target uses .venv, which tools/install.py makes once.
 PYTHON ?= python3
-PROFILE ?=
 UV ?= uv
 SCRIPTS = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 BIN = .venv/$(SCRIPTS)
 LOWEST = build/lowest/$(SCRIPTS)/python
 
+# MNIST_PROFILE is what Python reads; PROFILE is shorter to type and means the same.
+ASKED := $(sort $(PROFILE) $(MNIST_PROFILE))
+ifneq ($(filter run lab notebooks,$(MAKECMDGOALS)),)
+  ifneq ($(filter-out quick default full,$(ASKED)),)
+    $(error PROFILE must be one of quick, default, full, got '$(filter-out quick default full,$(ASKED))')
+  else ifneq ($(word 2,$(ASKED)),)
+    $(error PROFILE is '$(PROFILE)' and MNIST_PROFILE is '$(MNIST_PROFILE)'; give one of them)
+  endif
+endif
+
 # In a notebook, plots go into the page, whatever backend the shell is set to.
 unexport MPLBACKEND
 .DEFAULT_GOAL := help
-.PHONY: help run lab fix quick test test-faults test-lowest bench notebooks lock clean
-.PHONY: install-notebooks install-dev
+.PHONY: help run lab book fix quick test test-faults test-lowest test-browser bench notebooks lock
+.PHONY: clean install-notebooks install-dev install-browser
 
 help: ## list the targets
-	@echo "make run          train the CNN headless and draw its curves (PROFILE=quick|default|full)"
-	@echo "make lab          open the notebooks in JupyterLab"
+	@echo "make run          train the CNN headless and make the book of it (PROFILE=quick|default|full)"
+	@echo "make lab          open the notebooks in JupyterLab (PROFILE=..., ARGS='--no-browser')"
+	@echo "make book         build the notebooks, as committed, and the package's reference as one site"
 	@echo "make test         check everything: style, spelling, types, imports, tests, notebooks"
 	@echo "make quick        the same without slow tests and notebooks; about a minute"
 	@echo "make fix          format the code, sort its imports, fix what ruff can fix"
 	@echo "make test-faults  kill a run 50 times, corrupt 400 files, and check that nothing is lost"
 	@echo "make test-lowest  run the tests with the oldest versions that pyproject.toml allows"
+	@echo "make test-browser look at each page of the book in Chromium, small and large, light and dark"
 	@echo "make bench        time training against plainly written rivals"
 	@echo "make notebooks    execute the notebooks in place, to commit them (PROFILE=full)"
 	@echo "make lock         update uv.lock to match constraints.txt"
@@ -34,15 +45,23 @@ install-notebooks:
 install-dev:
 	@$(PYTHON) tools/install.py dev
 
+install-browser:
+	@$(PYTHON) tools/install.py browser
+
 run: install-notebooks
-	@MNIST_PROFILE=$(or $(PROFILE),quick) $(BIN)/python tools/run_notebooks.py
+	@MNIST_PROFILE=$(or $(ASKED),quick) $(BIN)/python tools/run_notebooks.py
 
 lab: install-notebooks
-	@$(BIN)/python -m jupyterlab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+	@MNIST_PROFILE=$(or $(ASKED),default) $(BIN)/python -m jupyterlab --notebook-dir=notebooks \
+	    --LabApp.default_url=/lab/tree/01_download_mnist.ipynb \
+	    --LabApp.app_settings_dir=tools/lab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 notebooks: install-notebooks
-	@MNIST_PROFILE=$(or $(PROFILE),full) $(BIN)/python tools/run_notebooks.py --in-place
+	@MNIST_PROFILE=$(or $(ASKED),full) $(BIN)/python tools/run_notebooks.py --in-place
 	@$(BIN)/python tools/covers.py
+
+book: install-notebooks
+	@$(BIN)/python tools/book.py
 
 fix: install-dev
 	@$(BIN)/python tools/check.py fix
@@ -61,6 +80,9 @@ test-lowest:
 	@$(LOWEST) -m pip install --quiet uv
 	@$(LOWEST) -m uv pip install --quiet --python $(LOWEST) --resolution lowest-direct --editable '.[dev]'
 	@$(LOWEST) -m pytest -q
+
+test-browser: install-browser
+	@$(BIN)/python -m pytest -q -rs tests/browser
 
 bench: install-notebooks
 	@$(BIN)/python -m experiments.bench

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = Path(__file__).resolve().parent.parent
+EXTRAS = ("notebooks", "dev", "browser")
 CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 
 
@@ -19,10 +20,10 @@ def toml(name):
     return tomllib.loads((PROJECT / name).read_text("utf-8"))
 
 
-def declared():
+def declared(*extras):
     project = toml("pyproject.toml")["project"]
-    extras = project["optional-dependencies"]
-    texts = project["dependencies"] + extras["notebooks"] + extras["dev"]
+    texts = [text for extra in extras for text in project["optional-dependencies"][extra]]
+    texts += project["dependencies"]
     requirements = [Requirement(text) for text in texts]
     return {r.name: r.specifier for r in requirements if r.name != "mnist-helpers"}
 
@@ -41,16 +42,18 @@ def locked():
 
 def test_conda_installs_what_pip_installs():
     environment = yaml.safe_load((PROJECT / "environment.yml").read_text("utf-8"))
-    entries = [e for e in environment["dependencies"] if isinstance(e, str)]
-    requirements = [Requirement(entry) for entry in entries if entry != "pip"]
+    *entries, pip, by_pip = environment["dependencies"]
+    *more, project = by_pip["pip"]
+    assert (pip, project) == ("pip", "-e .")
+    requirements = [Requirement(entry) for entry in entries + more]
     conda = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in requirements}
     assert str(conda.pop("python")) == toml("pyproject.toml")["project"]["requires-python"]
-    assert conda == declared()
+    assert conda == declared("notebooks", "dev")
     assert environment["channels"] == ["conda-forge"]
 
 
 def test_the_tested_set_lies_in_the_ranges():
-    for name, allowed in declared().items():
+    for name, allowed in declared(*EXTRAS).items():
         assert Version(pinned()[name]) in allowed, name
 
 
@@ -70,7 +73,7 @@ def test_uv_asks_for_what_pyproject_asks_for():
     own, _ = locked()
     wanted = own["metadata"]["requires-dist"]
     ranges = {w["name"]: SpecifierSet(w["specifier"]) for w in wanted if "specifier" in w}
-    assert ranges == declared(), "make lock"
+    assert ranges == declared(*EXTRAS), "make lock"
     assert (
         toml("uv.lock")["requires-python"] == toml("pyproject.toml")["project"]["requires-python"]
     )

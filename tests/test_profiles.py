@@ -10,11 +10,8 @@ from mnist_helpers.tutorial.profiles import profile_config, promised_accuracy, r
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Pretend that the project is here; its `data/` holds whole files if `has_data` says so."""
-    has_data = []
+    """Pretend that the project is here."""
     monkeypatch.setattr(profiles, "project_folder", lambda: tmp_path)
-    monkeypatch.setattr(profiles, "find_mnist", lambda root: root if has_data else None)
-    return has_data
 
 
 def test_full_is_the_recipe_and_default_takes_minutes(project):
@@ -36,14 +33,12 @@ def test_readers_runs_use_the_projects_folders(project, tmp_path, monkeypatch):
         assert config.checkpoint_dir.as_posix() == "../model_checkpoints"
 
 
-def test_quick_writes_only_below_build(project, monkeypatch):
+def test_quick_keeps_its_checkpoints_apart_and_shares_the_data(project, monkeypatch):
     monkeypatch.setenv("MNIST_PROFILE", "quick")
     config = profile_config()
     assert config.train_limit <= 4000 and config.test_limit <= 1000  # the sample has no more
     assert config.checkpoint_dir.as_posix() == "build/quick/checkpoints"
-    assert config.data_root.as_posix() == "build/data"
-    project.append("whole files in data/")
-    assert profile_config().data_root.as_posix() == "data"
+    assert config.data_root == profile_config("default").data_root  # downloaded once
 
 
 def test_another_build_folder_keeps_checks_and_runs_apart(project, tmp_path, monkeypatch):
@@ -108,4 +103,4 @@ def test_a_path_on_another_drive_stays_whole(monkeypatch, tmp_path):
         raise ValueError("path is on mount 'D:', start on mount 'C:'")
 
     monkeypatch.setattr(profiles.os.path, "relpath", other_drive)
-    assert profiles._seen_from_here(tmp_path) == tmp_path
+    assert profiles.seen_from_here(tmp_path) == tmp_path

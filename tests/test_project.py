@@ -21,21 +21,6 @@ def test_the_command_line_runs_as_a_module():
     assert "Traceback" not in done.stderr
 
 
-def test_no_line_of_a_page_begins_with_a_marker():
-    pages = [p for p in PROJECT.rglob("*.md") if not {".venv", "build"} & set(p.parts)]
-    assert PROJECT / "README.md" in pages
-    for page in pages:  # it would be an HTML block, which ends the paragraph on a code host
-        assert not re.search(r"^ {0,3}<!--", page.read_text("utf-8"), re.MULTILINE), page
-
-
-@pytest.mark.parametrize("page", ["README.md", "data/README.md", "model_checkpoints/README.md"])
-def test_links_in_the_pages_lead_somewhere(page):
-    path = PROJECT / page
-    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text("utf-8")):
-        if "://" not in link:
-            assert (path.parent / link).exists(), link
-
-
 def test_every_promise_names_tests_that_exist():
     page = (PROJECT / "docs" / "guarantees.md").read_text("utf-8")
     promised = set(re.findall(r"`(test_\w+)`", page))

@@ -7,7 +7,7 @@ tests with their coverage, and the notebooks on the quick profile. `quick` leave
 notebooks and the tests marked slow. `fix` fixes what ruff can fix, and checks nothing.
 
 What this writes goes below `build/` and into the tools' own caches, so you can run it
-beside `make run`; it leaves your data and checkpoints alone.
+beside `make run`; it leaves your checkpoints alone, and of MNIST only adds what is missing.
 """
 
 import os

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-KEPT_IN_BUILD = {"data", "seeds"}  # what `make run` downloaded; unfinished long runs
+KEPT_IN_BUILD = {"seeds"}  # unfinished long runs
 CACHES = (".pytest_cache", ".ruff_cache", ".mypy_cache", ".import_linter_cache", ".coverage")
 
 

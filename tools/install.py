@@ -1,9 +1,10 @@
 """Make `.venv` with everything a target needs, or see at once that nothing is missing.
 
-Usage: python3 tools/install.py [notebooks|dev]
+Usage: python3 tools/install.py [notebooks|dev|browser]
 
 It installs the versions in constraints.txt. With CONSTRAINTS=none in the environment it
 takes the newest ones that pyproject.toml allows; TORCH_INDEX=URL gets torch from there.
+It says what it is doing. You can stop it at any time, and the next call goes on.
 
 Runs on any Python 3 with the standard library alone, since it is what finds out that the
 rest is missing.
@@ -12,17 +13,22 @@ rest is missing.
 import contextlib
 import hashlib
 import os
+import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import Iterator
+from typing import IO, Iterator
 
 PROJECT = Path(__file__).resolve().parent.parent
 VENV = PROJECT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-EXTRAS = ("notebooks", "dev")
+BEGAN = time.time()
+EXTRAS = ("notebooks", "dev", "browser")  # each includes those before it
 NEEDED_PYTHON = (3, 11)
 # On Linux PyPI's torch comes with CUDA: 5.8 GB installed and 3 GB of downloads.
 NEEDED_GB = 10 if sys.platform == "linux" and not os.environ.get("TORCH_INDEX") else 3
@@ -33,6 +39,9 @@ PIP_KEEPS = re.compile(
     "PIP_(CACHE_DIR|(CLIENT_)?CERT|CONFIG_FILE|(DEFAULT_)?TIMEOUT|(EXTRA_)?INDEX_URL|FIND_LINKS"
     "|KEYRING_PROVIDER|NO_CACHE_DIR|NO_INDEX|PROXY|(RESUME_)?RETRIES|TRUSTED_HOST|USE_.*)"
 )
+# What pip prints at its long steps.
+DOWNLOAD = re.compile(r"Downloading (?:\S*/)?([\w.]+)-\S+ \(([\d.]+ [kMG]B)\)")
+UNPACKING = re.compile("Installing collected packages: (.*)")
 
 
 def main() -> int:
@@ -40,7 +49,7 @@ def main() -> int:
     arguments = sys.argv[1:] or ["notebooks"]
     pins = os.environ.get("CONSTRAINTS", "")
     if len(arguments) != 1 or arguments[0] not in EXTRAS:
-        print("Usage: python3 tools/install.py [notebooks|dev]", file=sys.stderr)
+        print("Usage: python3 tools/install.py [notebooks|dev|browser]", file=sys.stderr)
         return 2
     if pins not in ("", "none"):
         print("CONSTRAINTS can only be none, not {!r}".format(pins), file=sys.stderr)
@@ -64,8 +73,8 @@ def fingerprint(extra: str) -> str:
 
 
 def is_installed(extra: str) -> bool:
-    """Tell whether `.venv` has this extra; the one for development includes the other."""
-    stamps = [VENV / ("installed-" + name) for name in sorted({extra, "dev"})]
+    """Tell whether `.venv` has this extra, or one that includes it."""
+    stamps = [VENV / ("installed-" + name) for name in EXTRAS[EXTRAS.index(extra) :]]
     return PYTHON.exists() and any(
         stamp.exists() and stamp.read_text() == fingerprint(stamp.name.split("-")[1])
         for stamp in stamps
@@ -75,9 +84,12 @@ def is_installed(extra: str) -> bool:
 def missing_prerequisite() -> "str | None":
     """Say in a line what is missing and how to get it; None if nothing is."""
     if sys.version_info < NEEDED_PYTHON:
-        return (
-            "Python 3.11 or newer is needed; this is {}.{}. Choose one: make PYTHON=python3.12 ..."
-        ).format(*sys.version_info[:2])
+        names = ["python3.{}".format(minor) for minor in range(14, 10, -1)]
+        found = [name for name in names if answers(name)]
+        cure = "type" if found else "install one from python.org, and then type"
+        return "Python 3.11 or newer is needed; this is {}.{}: {} make run PYTHON={}".format(
+            *sys.version_info[:2], cure, (found or ["python3.12"])[0]
+        )
     try:
         import ensurepip
         import venv
@@ -95,18 +107,27 @@ def missing_prerequisite() -> "str | None":
     return None
 
 
+def answers(python: str) -> bool:
+    """Tell whether this Python is here and runs; pyenv has names for more than that."""
+    where = shutil.which(python)
+    return where is not None and not subprocess.call([where, "-c", ""], stderr=subprocess.DEVNULL)
+
+
 def install(extra: str) -> int:
     """Make `.venv` where there is none, and let pip fill it."""
     print("Installing into .venv, once; this takes some minutes.", flush=True)
     if not has_pip():
         # --clear, since what is there may be half of one, or of another Python.
-        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)])
-        if made.returncode != 0:
-            print("Cannot install: making .venv failed; the message above says why.")
+        command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+        code, said = watched(command, "making .venv")
+        if code != 0:
+            print(said + "Cannot install: making .venv failed; the message above says why.")
             return 1
     for step in pip_steps(extra):
-        if subprocess.run(step, env=pip_environment()).returncode != 0:
-            print("pip failed; the message above says why. Fix that, then run this again.")
+        code, said = watched(step, "looking up packages")
+        if code != 0:
+            complaint = said[max(said.find("ERROR"), 0) :]
+            print(complaint + "pip failed, as it says above. Fix that, then run this again.")
             return 1
     question = "import importlib.metadata as found; found.version('mnist-helpers')"
     if subprocess.run([str(PYTHON), "-I", "-c", question], stderr=subprocess.DEVNULL).returncode:
@@ -114,13 +135,75 @@ def install(extra: str) -> int:
         print("Run {} -m pip config list -v: it lists the files to check.".format(PYTHON))
         return 1
     (VENV / ("installed-" + extra)).write_text(fingerprint(extra))
+    print("Installed in {}.".format(clock()), flush=True)
     return 0
+
+
+def watched(command: "list[str]", doing: str) -> "tuple[int, str]":
+    """Run a command and say what it is doing; return its exit code and what it said."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=pip_environment(),
+        universal_newlines=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C is for us alone, and ends all of it
+    )
+    lines = queue.Queue()  # type: queue.Queue[str]
+    threading.Thread(target=forward, args=(process.stdout, lines), daemon=True).start()
+    is_live = sys.stdout.isatty()
+    said, line, shown = "", " ", ""
+    try:
+        while line:
+            if is_live:
+                text = "  {}  {}".format(clock(), doing)
+                width = shutil.get_terminal_size().columns - 1
+                print("\r" + text[:width], end="\033[K", flush=True)
+            elif doing != shown and "kB" not in doing:  # those pass quickly
+                print("  " + doing, flush=True)
+                shown = doing
+            with contextlib.suppress(queue.Empty):
+                line = lines.get(timeout=1)
+                said += line
+                doing = in_our_words(line) or doing
+        return process.wait(), said
+    finally:
+        print(end="\r\033[K" if is_live else "", flush=True)
+        if process.poll() is None:
+            if os.name == "nt":
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def forward(stream: "IO[str]", lines: "queue.Queue[str]") -> None:
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put("")
+
+
+def in_our_words(line: str) -> "str | None":
+    """Say what a line of pip's means for somebody who waits; None if it is of no interest."""
+    download, unpacking = DOWNLOAD.search(line), UNPACKING.match(line)
+    if download:
+        return "downloading {}, {}".format(*download.groups())
+    if unpacking:
+        return "unpacking {} packages".format(unpacking.group(1).count(",") + 1)
+    return None
+
+
+def clock() -> str:
+    """Return the minutes and seconds since this was started."""
+    return "{}:{:02}".format(*divmod(int(time.time() - BEGAN), 60))
 
 
 def pip_steps(extra: str) -> "list[list[str]]":
     """Return the commands that install the package with one of its extras."""
     # -I: packages that PYTHONPATH names are not in .venv, though pip would count them as there.
-    pip = [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(PYTHON), "-I", "-m", "pip", "install", "--disable-pip-version-check"]
     if os.environ.get("CONSTRAINTS") == "none":
         pip += ["--upgrade", "--upgrade-strategy", "eager"]
     else:
@@ -140,6 +223,7 @@ def pip_environment() -> "dict[str, str]":
         if not name.upper().startswith("PIP_") or PIP_KEEPS.fullmatch(name.upper())
     }
     kept["PIP_USER"] = "0"  # a configuration file may say otherwise
+    kept["PIP_NO_INPUT"] = "1"  # nobody would see its question
     return kept
 
 
@@ -147,8 +231,10 @@ def has_pip() -> bool:
     """Tell whether .venv is complete and was made by the Python that runs this."""
     if not PYTHON.exists():
         return False
-    question = "import pip, sys; print(sys.version)"
-    answer = subprocess.run([str(PYTHON), "-I", "-c", question], stdout=subprocess.PIPE)
+    # Of a .venv that was stopped halfway: pip writes RECORD last.
+    question = "import importlib.metadata as i, sys; i.files('pip')[0]; print(sys.version)"
+    command = [str(PYTHON), "-I", "-c", question]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return answer.returncode == 0 and answer.stdout.decode().strip() == sys.version
 
 
@@ -166,4 +252,9 @@ def lock() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("Stopped. What was downloaded is kept; type the same again to go on.")
+        sys.exit(130)

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mnist_helpers.config import RECIPES, DataSource, TrainConfig, as_path
-from mnist_helpers.data.idx import find_mnist
 from mnist_helpers.errors import ConfigError
 from mnist_helpers.machine.progress import show_plots_in_page
 
 PROFILE_VARIABLE = "MNIST_PROFILE"
 HOME_VARIABLE = "MNIST_HOME"  # where data/, model_checkpoints/ and build/ are; the project if unset
-BUILD_VARIABLE = "MNIST_BUILD_DIR"  # where the quick profile writes; `build/quick` if unset
+BUILD_VARIABLE = "MNIST_BUILD_DIR"  # quick's own folder; `build/quick` if unset
 RESUME_VARIABLE = "MNIST_RESUME"
 
 # The quick profile has few digits to learn from, so it takes the fast recipe in smaller
@@ -45,24 +44,22 @@ def profile_config(name: str | None = None) -> TrainConfig:
     """Return the recipe for a notebook, with the folders of the project.
 
     `name` is "quick", "default" or "full"; None takes the environment variable
-    `MNIST_PROFILE`, or else "default". The quick profile writes below `build/` only, never
-    among a reader's checkpoints, and reads `data/` if the real files are there already.
+    `MNIST_PROFILE`, or else "default". All of them share `data/`, so that MNIST is downloaded
+    once; the quick profile keeps its checkpoints below `build/`, never among a reader's.
     `MNIST_HOME` moves all these folders, for instance out of a checkout that is read-only.
     """
     name = name or os.environ.get(PROFILE_VARIABLE, "").strip() or "default"
     if name not in PROFILES:
         raise ConfigError(f"{PROFILE_VARIABLE} must be one of {', '.join(PROFILES)}, got {name!r}")
     home = home_folder()
-    data, checkpoints = home / "data", home / "model_checkpoints"
+    checkpoints = home / "model_checkpoints"
     if name == "quick":
         build = as_path(os.environ.get(BUILD_VARIABLE) or "build/quick")
         checkpoints = home / build / "checkpoints"
-        if find_mnist(data) != data:
-            data = home / "build" / "data"
     return TrainConfig(
         **PROFILES[name],
-        data_root=_seen_from_here(data),
-        checkpoint_dir=_seen_from_here(checkpoints),
+        data_root=seen_from_here(home / "data"),
+        checkpoint_dir=seen_from_here(checkpoints),
     )
 
 
@@ -88,7 +85,7 @@ def resume_wanted() -> bool:
     return value not in ("", "0", "false", "no", "off")
 
 
-def _seen_from_here(path: Path) -> Path:
+def seen_from_here(path: Path) -> Path:
     """Shorten a path to a relative one: what a notebook prints names no user's folders."""
     try:
         return Path(os.path.relpath(path))

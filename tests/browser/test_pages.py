@@ -1,0 +1,109 @@
+"""Each page of the book as a browser shows it: make test-browser.
+
+Chromium opens the pages as files, on a phone, a tablet and a desk, light and dark.
+"""
+
+import os
+import shutil
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from book import PROJECT, build_book
+from playwright.sync_api import expect, sync_playwright
+
+WIDTHS = (390, 900, 1440)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+INSTALL = "Chromium is missing: sudo apt install chromium, or .venv/bin/playwright install chromium"
+AXE_OPTIONS = {"resultTypes": ["violations"], "preload": False}  # preloading is for servers
+SOURCES = [*(PROJECT / "notebooks").glob("*.ipynb"), *(PROJECT / "docs").rglob("*.md")]
+PAGES = sorted(path.relative_to(PROJECT).with_suffix(".html").as_posix() for path in SOURCES)
+PAGES[PAGES.index("docs/index.html")] = "index.html"
+PAGES += ["search.html"]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    return build_book([], tmp_path_factory.mktemp("build") / "book", strict=True).parent
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path  # where it would be
+        found = next(filter(None, map(shutil.which, [*NAMES, own])), None)
+        if found is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(INSTALL)
+        arguments = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request, chromium):
+    """Return an empty page; at the end nothing must have gone wrong or left the machine."""
+    context = chromium.new_context(color_scheme=request.param)
+    context.set_default_timeout(10_000)
+    page, faults = context.new_page(), []
+    page.on("console", lambda message: message.type == "error" and faults.append(message.text))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("requestfailed", lambda asked: faults.append(asked.url))
+    page.on(
+        "request",
+        lambda asked: asked.url.startswith(("file:", "data:")) or faults.append(asked.url),
+    )
+    yield page
+    context.close()
+    assert faults == []
+
+
+def opened(page, site, name):
+    page.goto((site / name).as_uri())
+    wanted = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'")
+    expect(page.locator("html")).to_have_attribute("data-theme", wanted)
+    expect(page.locator(".math:not(:has(svg))")).to_have_count(0)  # all formulas are drawn
+    return page
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_every_width_and_can_be_read_by_everybody(name, site, page):
+    opened(page, site, name)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{wide} pixels wide at {width}"
+        found = Axe().run(page, options=AXE_OPTIONS).response["violations"]
+        grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+        assert [(fault["id"], node["html"]) for fault in grave for node in fault["nodes"]] == []
+
+
+def test_a_search_finds_a_word(site, page):
+    opened(page, site, "index.html")
+    page.locator("button.search-button-field").first.click()
+    page.locator("dialog input[name=q]").fill("momentum")
+    page.keyboard.press("Enter")
+    results = page.locator("#search-results li a")
+    expect(results.filter(has_text="3. Train with progress bars").first).to_be_visible()
+
+
+def test_a_solution_opens(site, page):
+    opened(page, site, "notebooks/03_train_with_progress_bars.html")
+    solution = page.locator("details", has=page.locator("pre")).first
+    expect(solution.locator("pre").first).to_be_hidden()
+    solution.locator("summary").click()
+    expect(solution.locator("pre").first).to_be_visible()
+
+
+def test_next_and_previous_lead_through_the_notebooks(site, page):
+    opened(page, site, "index.html")
+    for number in (1, 2, 3, 4, 7):
+        page.locator("a.right-next").click()
+        expect(page.locator("h1").first).to_contain_text(f"{number}. ")
+    page.locator("a.left-prev").click()
+    expect(page.locator("h1").first).to_contain_text("4. ")
+
+
+def test_code_is_copied_without_its_output(site, page):
+    opened(page, site, "notebooks/01_download_mnist.html")
+    assert page.locator(".cell_input button.copybtn").count() > 20
+    assert page.locator(".cell_output button.copybtn").count() == 0
