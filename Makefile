@@ -82,7 +82,7 @@ test-lowest:
 	@$(LOWEST) -m pytest -q
 
 test-browser: install-browser
-	@$(BIN)/python -m pytest -q -rs tests/browser
+	@$(BIN)/python -m pytest -q -rs -n 2 tests/browser
 
 bench: install-notebooks
 	@$(BIN)/python -m experiments.bench

@@ -1,11 +1,13 @@
 """How Sphinx makes the book; tools/book.py lays out the pages for it, and runs it."""
 
 import importlib.metadata
+import os
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.util.nodes import get_node_source
 
 PROJECT = Path(__file__).resolve().parent.parent
 MATHJAX = "sphinx-mathjax-offline"  # only one of its files: all of them are 24 MB
@@ -55,12 +57,12 @@ html_use_index = False
 copybutton_selector = "div.highlight:not(.cell_output *) pre"
 html_show_search_summary = False  # it would fetch pages, which browsers forbid on file://
 
-autodoc_typehints = "signature"
+autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 default_role = "code"  # docstrings write `name`
-python_maximum_signature_line_length = 80
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 
@@ -69,20 +71,22 @@ OTHERS = "PIL|collections|matplotlib|numpy|os|pathlib|torch|mnist_helpers.machin
 nitpick_ignore_regex = [("py:class", rf"({OTHERS})\..*")]
 
 
-def unlink_what_is_no_page(app: Sphinx, doctree: nodes.document) -> None:
-    """Lead links to the README to the page on installing; make text of those to other files."""
-    folder = (PROJECT / app.env.docname).parent
+def lead_links(app: Sphinx, doctree: nodes.document) -> None:
+    """Follow links from the file they are written in, which the front page may include.
+
+    Those to the README lead to the page on installing; those to what is no page become text.
+    """
     for link in list(doctree.findall(pending_xref)):
         if link["reftype"] == "myst" and link["refdomain"] is None:
-            if link["reftarget"].endswith("README.md"):
-                link.update_all_atts(
-                    {"refdomain": "doc", "reftarget": "docs/installing"}, replace=True
-                )
-                link["reftargetid"] = None
-            elif (folder / link["reftarget"]).exists():
+            path, _, anchor = link["reftarget"].partition("#")
+            target = os.path.relpath(Path(get_node_source(link) or "").parent / path, app.srcdir)
+            page = "docs/installing" if target == "README.md" else app.env.path2doc(target)
+            if page in app.env.found_docs:
+                link["refdomain"], link["reftarget"], link["reftargetid"] = "doc", page, anchor
+            elif (PROJECT / target).exists():
                 link.replace_self(link.children)
 
 
 def setup(app: Sphinx) -> None:
     """Register the above, as Sphinx asks of every configuration that has such a function."""
-    app.connect("doctree-read", unlink_what_is_no_page)
+    app.connect("doctree-read", lead_links)

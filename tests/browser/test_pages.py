@@ -11,7 +11,6 @@ from axe_playwright_python.sync_playwright import Axe
 from book import PROJECT, build_book
 from playwright.sync_api import expect, sync_playwright
 
-WIDTHS = (390, 900, 1440)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 INSTALL = "Chromium is missing: sudo apt install chromium, or .venv/bin/playwright install chromium"
 AXE_OPTIONS = {"resultTypes": ["violations"], "preload": False}  # preloading is for servers
@@ -65,16 +64,17 @@ def opened(page, site, name):
     return page
 
 
+@pytest.mark.parametrize("width", [390, 900, 1440])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_every_width_and_can_be_read_by_everybody(name, site, page):
+def test_a_page_fits_its_window_and_can_be_read_by_everybody(name, width, site, page):
+    page.set_viewport_size({"width": width, "height": 900})
     opened(page, site, name)
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 900})
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width, f"{wide} pixels wide at {width}"
-        found = Axe().run(page, options=AXE_OPTIONS).response["violations"]
-        grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-        assert [(fault["id"], node["html"]) for fault in grave for node in fault["nodes"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # Code has the same colours at every width, and each of its words takes axe a while.
+    where = None if width == 390 else {"exclude": [[".highlight"]]}
+    found = Axe().run(page, where, AXE_OPTIONS).response["violations"]
+    grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    assert [(fault["id"], node["html"]) for fault in grave for node in fault["nodes"]] == []
 
 
 def test_a_search_finds_a_word(site, page):
