@@ -166,10 +166,13 @@ def plot_confusion(
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 5.6), layout="constrained")
     mistakes = counts * (1 - np.eye(10, dtype=int))  # else the diagonal hides them all
-    ax.imshow(mistakes, cmap="Oranges", vmax=max(1, mistakes.max()) * 1.3)
+    most = max(1, mistakes.max())
+    ax.imshow(mistakes, cmap="Oranges", vmax=most)
     for (row, column), count in np.ndenumerate(counts):
         weight = "bold" if row == column else "normal"
-        ax.text(column, row, f"{count or '·'}", ha="center", va="center", fontsize=9, weight=weight)
+        colour = "white" if mistakes[row, column] > 0.65 * most else "black"
+        text = ax.text(column, row, f"{count or '·'}", color=colour, weight=weight, fontsize=9)
+        text.set(ha="center", va="center")
     right, total = np.trace(counts), counts.sum()
     ax.set(title=f"{total - right:,} mistakes in {total:,} ({right / total:.2%} right)")
     ax.set(xlabel="what the network said", ylabel="what it is", xticks=range(10), yticks=range(10))

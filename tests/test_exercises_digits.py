@@ -1,22 +1,16 @@
 """The exercises of notebook 01: right answers, typical mistakes, nonsense."""
 
+import random
 import re
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_helpers.tutorial.exercises import digits as exercises
 from mnist_helpers.tutorial.exercises import verdicts
-from tests.exercising import said, try_function, try_number
-
-
-def test_batches(capsys):
-    wrong = {
-        937: "left after", 937.5: "half batches", 64: "size of a batch",
-        3_840_000: "divide", 60_000: "a single digit", 900: "How many times",
-    }  # fmt: skip
-    try_number(capsys, exercises.check_batches, 938, wrong)
+from tests.exercising import Hostile, divide, said, try_function
 
 
 def in_a_loop(predictions, labels):
@@ -139,6 +133,96 @@ def test_a_classifier_learns_from_digits_that_it_is_not_judged_by(check):
     seen = []
     check(spy)
     assert seen == [True]
+
+
+def cut(order, images, labels, size):
+    for start in range(0, len(labels), size):
+        places = order[start : start + size]
+        yield images[places], labels[places]
+
+
+def with_yield(images, labels, size):
+    yield from cut(torch.randperm(len(labels)), images, labels, size)
+
+
+def in_a_list(images, labels, size):
+    pairs = list(zip(images.tolist(), labels.tolist(), strict=True))
+    random.shuffle(pairs)
+    groups = [pairs[i : i + size] for i in range(0, len(pairs), size)]
+    return [[[image for image, _ in group], [y for _, y in group]] for group in groups]
+
+
+def by_split(images, labels, size):
+    order = np.random.permutation(len(labels))
+    return zip(images[order].split(size), labels[order].split(size), strict=True)
+
+
+def apart(images, labels, size):
+    shuffled = labels[torch.randperm(len(labels))]
+    return cut(torch.randperm(len(labels)), images, shuffled[torch.arange(len(labels))], size)
+
+
+def first_only(images, labels, size):
+    for batch in with_yield(images, labels, size):
+        return batch
+
+
+def fails_late(images, labels, size):
+    yield images[:size], labels[:size]
+    raise KeyError("late")
+
+
+def images_only(images, labels, size):
+    order = torch.randperm(len(labels))
+    return zip(images[order].split(size), labels.split(size), strict=True)
+
+
+def labels_only(images, labels, size):
+    order = torch.randperm(len(labels))
+    return zip(images.split(size), labels[order].split(size), strict=True)
+
+
+def test_batches(capsys, monkeypatch):
+    rights = [
+        with_yield, in_a_list, by_split,
+        lambda x, y, size: list(with_yield(x, y, size)),
+        lambda x, y, size: DataLoader(TensorDataset(x, y), size, shuffle=True),
+    ]  # fmt: skip
+    wrongs = {
+        "nothing is shuffled": lambda x, y, n: cut(torch.arange(len(y)), x, y, n),
+        "an order of its own": apart,
+        "Only the images are shuffled": images_only,
+        "Only the labels are shuffled": labels_only,
+        "last 2 digits are left out": lambda x, y, n: list(with_yield(x, y, n))[: len(y) // n],
+        "only the first batch": first_only,
+        "others not at all": lambda x, y, n: cut(torch.randint(len(y), (len(y),)), x, y, n),
+        "the same each time": lambda x, y, n: cut(torch.arange(len(y)).flip(0), x, y, n),
+        "sizes 4, 4, 4": lambda x, y, n: with_yield(x, y, 4),
+        "as many labels": lambda x, y, n: x.split(n),
+        "KeyError": fails_late,
+        "sizes of nothing": lambda *_: [],
+        "this is a int": lambda *_: 4,
+    }
+    try_function(capsys, monkeypatch, exercises.check_batches, rights, wrongs)
+
+
+def test_endless_batches_are_cut_off(capsys):
+    def again_and_again(images, labels, size):
+        while True:
+            yield from with_yield(images, labels, size)
+
+    text = said(capsys, exercises.check_batches, again_and_again)
+    assert "sizes 16, 16, 16, 2, 16" in text
+    exercises.check_batches(again_and_again)
+    assert "torch.randperm" in capsys.readouterr().out
+
+
+def test_notebooks_go_on_with_ours_until_an_accuracy_is_right():
+    assert exercises.yours_or_ours(in_a_loop) is in_a_loop
+    wrongs = [lambda p, y: ..., lambda p, y: (p == y).sum(), divide, lambda *_: Hostile(), ..., 3]
+    for wrong in wrongs:
+        ours = exercises.yours_or_ours(wrong)
+        assert float(ours(torch.tensor([1, 2]), torch.tensor([1, 3]))) == 0.5
 
 
 @pytest.fixture(autouse=True)

@@ -1,26 +1,91 @@
 """The exercises of notebook 07: right answers, typical mistakes, nonsense."""
 
 import math
+import statistics
+import time
+import timeit
 
 import numpy as np
 import torch
 
 from mnist_helpers.tutorial.exercises import faster as exercises
 from mnist_helpers.tutorial.exercises import verdicts
-from tests.exercising import said, try_function, try_number
+from tests.exercising import Liar, said, try_function
 
 
-def test_a_speed_is_judged(capsys):
-    wrong = {
-        10: "nine tenths",
-        0.9: "time that remains",
-        1.1: "Close",
-        9: "both together",
-        0.1: "save at most",
-        111.1: "not per cent",
-        2: "100 minutes",
-    }
-    try_number(capsys, exercises.check_speed, 1.111, wrong)
+def clocked(work, times):
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return taken
+
+
+def warmed_up(work, times):
+    work()
+    return min(clocked(work, times))
+
+
+def started_too_late(work, times):
+    for _ in range(times):
+        work()
+        started = time.perf_counter()
+    return time.perf_counter() - started
+
+
+def processor_time(work, times):
+    started = time.process_time()
+    for _ in range(times):
+        work()
+    return time.process_time() - started
+
+
+RIGHT_CLOCKS = [
+    lambda work, times=3: min(clocked(work, times)),
+    lambda work, times=3: min(timeit.repeat(work, repeat=times, number=1)),
+    lambda work, times: torch.tensor(clocked(work, times)).min(),
+    lambda work, times: np.sort(clocked(work, times))[0],
+    warmed_up,
+]
+WRONG_CLOCKS = {
+    "never runs the work": lambda work, times: min([work] * times) if times < 0 else 0.1,
+    "runs the work once": lambda work, times: clocked(work, 1)[0],
+    "times = 4 your function runs the work 3": lambda work, times: min(clocked(work, 3)),
+    "all calls together": lambda work, times: sum(clocked(work, times)),
+    "the mean, and": lambda work, times: sum(clocked(work, times)) / times,
+    "the median": lambda work, times: statistics.median(clocked(work, times)),
+    "the last call": lambda work, times: clocked(work, times)[-1],
+    "includes the warm-up": lambda work, times: clocked(work, times)[0],
+    "the mean of the others": lambda work, times: statistics.mean(clocked(work, times)[1:]),
+    "in milliseconds": lambda work, times: 1000 * min(clocked(work, times)),
+    "A negative time": lambda work, times: -min(clocked(work, times)),
+    "hardly any time. Read": started_too_late,
+    "stands still": processor_time,
+    "one number": clocked,
+    "yours gives 9.000": lambda work, times: clocked(work, times) and 9,
+}
+
+
+def test_a_clock_is_judged(capsys, monkeypatch):
+    try_function(capsys, monkeypatch, exercises.check_clock, RIGHT_CLOCKS, WRONG_CLOCKS)
+
+
+def test_a_clock_is_used_once_it_is_right():
+    def wrong(work, times=3):
+        raise AssertionError
+
+    def right(work, times=3):
+        asked.append(times)
+        return min(clocked(work, times))
+
+    asked, runs = [], []
+    for answer in (wrong, ..., right):
+        seconds = exercises.clock_of(answer)
+        asked.clear()
+        assert 0.01 < seconds(lambda: (runs.append(1), time.sleep(0.01)), times=2) < 1
+        assert asked == ([2] if answer is right else [])
+    assert len(runs) == 6
 
 
 def right(step, steps, peak):
@@ -69,6 +134,13 @@ def test_a_schedule_is_judged(capsys, monkeypatch):
         "step = 20": rise_only,
     }
     try_function(capsys, monkeypatch, exercises.check_learning_rate, rights, wrongs)
+
+
+def test_a_schedule_is_used_once_it_is_right():
+    for wrong in (..., lambda *_: None, lambda *_: "a", lambda *_: Liar(), rise_only):
+        assert exercises.schedule_of(wrong, interpolated) is interpolated
+    ours = exercises.schedule_of(lambda *case: torch.tensor(right(*case)), interpolated)
+    assert type(ours(0, 100, 0.04)) is float and round(ours(20, 100, 0.04), 5) == 0.04
 
 
 def race_of(ours, seconds=10.0):

@@ -8,13 +8,88 @@ import pytest
 import torch
 
 from mnist_helpers.tutorial.exercises import loop as exercises
-from tests.exercising import NO_NUMBERS, NUMBERS, Liar, said, try_function, try_number
+from tests.exercising import NO_NUMBERS, NUMBERS, Liar, divide, said, try_function
 
 
-def test_momentum(capsys):
-    hints = {0.01: "first step", 0.019: "second step", 0.009: "shorter", 1: "still the velocity",
-             10: "That is the velocity", 0.09: "new gradient counts"}  # fmt: skip
-    try_number(capsys, exercises.check_momentum, 0.1, hints)
+def by_the_book(w, gradient_at, lr, momentum, steps):
+    path, velocity = [w], 0
+    for _ in range(steps):
+        velocity = momentum * velocity + gradient_at(w)
+        w = w - lr * velocity
+        path.append(w)
+    return path
+
+
+def rate_in_the_velocity(w, gradient_at, lr, momentum, steps):
+    path, move = torch.full((steps + 1,), w), 0.0
+    for step in range(steps):
+        move = momentum * move - lr * gradient_at(path[step].item())
+        path[step + 1] = path[step] + move
+    return path
+
+
+def from_the_last_move(w, gradient_at, lr, momentum, steps):
+    path = [w, w]
+    while len(path) < steps + 2:
+        move = momentum * (path[-1] - path[-2])
+        path.append(path[-1] + move - lr * gradient_at(path[-1]))
+    return np.array(path[1:])
+
+
+def by_pytorch(w, gradient_at, lr, momentum, steps):
+    weight = torch.tensor(w, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=lr, momentum=momentum)
+    path = [w]
+    for _ in range(steps):
+        weight.grad = torch.tensor(gradient_at(weight.item()))
+        optimizer.step()
+        path.append(round(weight.item(), 2))
+    return tuple(path)
+
+
+def walk(move, velocity=0.0, anew=False, fixed=False):
+    """Return a walk whose `move` makes velocity and w from velocity, w, gradient, lr, momentum."""
+
+    def descend(w, gradient_at, lr, momentum, steps):
+        path, v, start = [w], velocity, w
+        for _ in range(steps):
+            v = velocity if anew else v
+            v, w = move(v, w, gradient_at(start if fixed else w), lr, momentum)
+            path.append(w)
+        return path
+
+    return descend
+
+
+def good(v, w, g, lr, m):
+    return (v := m * v + g), w - lr * v
+
+
+WRONG_WALKS = {
+    "uphill": walk(lambda v, w, g, lr, m: ((v := m * v + g), w + lr * v)),
+    "uphill. Which": walk(lambda v, w, g, lr, m: ((v := m * v - g), w - lr * v)),
+    "never forgets": walk(lambda v, w, g, lr, m: ((v := v + g), w - lr * v)),
+    "whatever `momentum` says": walk(lambda v, w, g, lr, m: good(v, w, g, lr, 0.9)),
+    "never moves": walk(lambda v, w, g, lr, m: ((v := m * v), w - lr * v)),
+    "fades the new gradient": walk(lambda v, w, g, lr, m: ((v := m * (v + g)), w - lr * v)),
+    "an average": walk(lambda v, w, g, lr, m: ((v := m * v + (1 - m) * g), w - lr * v)),
+    "counts twice": walk(lambda v, w, g, lr, m: ((v := m * v + lr * g), w - lr * v)),
+    "rate is missing": walk(lambda v, w, g, lr, m: ((v := m * v + g), w - v)),
+    "where w is now": walk(good, fixed=True),
+    "begin with the start": lambda *case: by_the_book(*case)[1:],
+    "is right": lambda *case: by_the_book(*case)[-1],
+    "With w = -4.0": walk(lambda v, w, g, lr, m: (m * v + g, w - lr * v)),  # the old velocity
+}
+
+
+def test_momentum(capsys, monkeypatch):
+    for plain in (walk(good, anew=True), walk(lambda v, w, g, lr, m: (v, w - lr * g))):
+        assert said(capsys, exercises.check_momentum, plain).startswith("Not answered yet. These")
+    rights = [by_the_book, rate_in_the_velocity, from_the_last_move, by_pytorch]
+    try_function(capsys, monkeypatch, exercises.check_momentum, rights, WRONG_WALKS)
+    exercises.check_momentum(WRONG_WALKS["uphill"])
+    exercises.check_momentum(WRONG_WALKS["uphill"])
+    assert "First velocity =" in capsys.readouterr().out
 
 
 def in_one_line(model, images, labels, loss_fn, optimizer):
@@ -94,6 +169,25 @@ def test_train_step(capsys, monkeypatch):
     exercises.check_train_step(steps("ask", "step"))
     exercises.check_train_step(steps("ask", "step"))
     assert "in this order" in capsys.readouterr().out
+
+
+def test_a_step_that_is_right_is_used_and_no_other(capsys):
+    def lose(right):
+        model = exercises.Pupil()
+        optimizer = exercises.NotedSGD(model)
+        step = exercises.working_step(right)
+        batch = torch.ones(2, 1, 2, 2), torch.tensor([0, 1])
+        return step(model, *batch, torch.nn.CrossEntropyLoss(), optimizer), model.log
+
+    for right in (in_one_line, forget_at_the_end, by_the_model, by_none):
+        loss, log = lose(right)
+        assert type(loss) is float and log.count("step") == 1
+        assert (log[-1] == "forget") == (right is forget_at_the_end)  # the reader's, not ours
+        assert "your own train_step" in capsys.readouterr().out
+    for wrong in (..., None, divide, lambda *_: None, *WRONG_STEPS.values()):
+        loss, log = lose(wrong)
+        assert type(loss) is float and log == ["predict", "forget", "ask", "step"]
+        assert "still open" in capsys.readouterr().out
 
 
 def in_place(images, labels):

@@ -1,14 +1,14 @@
-"""The exercises of notebook 02: a filter, sizes, parameters and receptive fields."""
+"""The exercises of notebook 02: a filter, sizes, a network, and a deeper one."""
 
 import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mnist_helpers.machine.progress import announce
-from mnist_helpers.tutorial.exercises.running import kind_of
+from mnist_helpers.tutorial.exercises.running import attempt, kind_of
 from mnist_helpers.tutorial.exercises.verdicts import (
     NOT_YET,
     approve,
@@ -166,22 +166,156 @@ def check_parameters(answer: Any) -> None:
     )
 
 
-def check_field(answer: Any) -> None:
-    """How many pixels wide is what a number after conv6 sees?"""
-    judge(
-        answer,
-        right=20,
-        why="Since the pool, neighbours are 2 pixels apart, and a 3x3 window spans two steps.",
-        hints={
-            18: "That would be before the pool. How far apart are neighbours after it?",
-            19: "A 3x3 window spans three numbers, so there are two steps between them.",
-            22: "Three numbers have two gaps between them, not three.",
-            24: "That would be after a second pool. How far apart are neighbours here?",
-            16: "That is what a number after conv5 sees. What do its neighbours add?",
-            28: "Only the average sees all of it.",
-            32: "The field grows by steps; it does not double.",
-            48: "Fields do not multiply. What do two more neighbours add?",
-        },
-        otherwise="Start from the 16 pixels after conv5, and think of neighbours in its maps.",
-        nearer="How many pixels does each of the last two layers before it add?",
-    )
+class DigitNet(nn.Module):
+    """The network that the notebook writes; it takes images of any size, not only of 28x28."""
+
+    names: tuple[str, ...] = ("squeeze", "conv4", "conv5")  # between the pool and the scores
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, 3, bias=False)
+        self.conv2 = nn.Conv2d(32, 64, 3, bias=False)
+        self.conv3 = nn.Conv2d(64, 128, 3, bias=False)
+        self.pool = nn.MaxPool2d(2)
+        self.squeeze = nn.Conv2d(128, 32, 1, bias=False)
+        self.conv4 = nn.Conv2d(32, 64, 3, bias=False)
+        self.conv5 = nn.Conv2d(64, 128, 3, bias=False)
+        self.scores = nn.Conv2d(128, 10, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, 10) of images (N, 1, height, width)."""
+        return self.maps(x).mean(dim=(2, 3))
+
+    def maps(self, x: Tensor, linear: str = "", pool: bool = True) -> Tensor:
+        """Return the ten maps of votes; without ReLU after one layer, or without the pool."""
+        x = self.conv3(self.conv2(self.conv1(x).relu()).relu())
+        x = (self.pool(x) if pool else x).relu()
+        for name in self.names:
+            x = getattr(self, name)(x)
+            x = x if name == linear else x.relu()
+        votes: Tensor = self.scores(x)
+        return votes
+
+
+class DeeperNet(DigitNet):
+    """The same with one more layer."""
+
+    names = (*DigitNet.names, "conv6")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv6 = nn.Conv2d(128, 64, 3, bias=False)
+        self.scores = nn.Conv2d(64, 10, 1, bias=False)
+
+
+def yours_or_ours(answer: Any) -> Any:
+    """Return the reader's `DigitNet`, or ours as long as theirs isn't right."""
+    waits, hint = _what_is_wrong_with_network(answer, DigitNet)
+    return DigitNet if waits or hint else answer
+
+
+def check_network(answer: Any) -> None:
+    """Complete the class `DigitNet`."""
+    _judge_network(answer, DigitNet, "Its ten scores are those of our own network.")
+
+
+def check_deeper(answer: Any) -> None:
+    """Write the class `DeeperNet`: `DigitNet` with conv6, 3x3, 128 to 64, before its scores."""
+    _judge_network(answer, DeeperNet, "Six convolutions of 3x3, and a ReLU after each of them.")
+
+
+def _judge_network(answer: Any, ours: type[DigitNet], why: str) -> None:
+    waits, hint = _what_is_wrong_with_network(answer, ours)
+    if waits:
+        announce(NOT_YET)
+    elif hint:
+        nearer = "Write the shape behind each line of forward, as in the lines above yours."
+        correct(why, hint, nearer)
+    else:
+        approve(why)
+
+
+def _what_is_wrong_with_network(answer: Any, ours: type[DigitNet]) -> tuple[bool, str]:
+    """Return whether there is no answer yet, and otherwise the hint for a class; "" if none."""
+    if answer is ...:
+        return True, ""
+    if not issubclass(type(answer), type):  # isinstance believes what an object says of itself
+        return False, f"This takes the class itself, {ours.__name__}, not a {kind_of(answer)}."
+    images = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    net, trouble = attempt(answer)
+    if trouble or not isinstance(net, nn.Module):
+        return False, _of_network(trouble) or "Write class NAME(nn.Module): the brackets matter."
+    reference = ours()
+    scores, trouble = attempt(net.forward, images)  # not net(images), which hides the line
+    if not trouble and (scores is None or scores is ...):
+        return True, ""
+    hint = _wrong_layers(net, reference) or _of_network(trouble)
+    for count, side in () if hint else ((2, 28), (1, 44)):
+        images = torch.randn(count, 1, side, side, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            scores, trouble = attempt(net.forward, images)
+            hint = hint or _of_network(trouble) or _wrong_scores(scores, reference, images)
+    return False, hint
+
+
+def _of_network(trouble: str) -> str:
+    return trouble.replace("Your function", "Your network")
+
+
+def _wrong_layers(net: nn.Module, reference: DigitNet) -> str:
+    """Return a hint on layers of a network; "" if all are there, which then get good weights."""
+    weights = net.state_dict()
+    for name, layer in reference.named_modules():
+        theirs = getattr(net, name, None) if name else net
+        if isinstance(layer, nn.Conv2d):
+            if not isinstance(theirs, nn.Conv2d):
+                return f"{name} is not a convolution yet: it is a {kind_of(theirs)}."
+            if theirs.bias is not None:
+                return f"{name} has a bias. Here every layer is made with bias=False."
+            got, wanted = tuple(theirs.weight.shape), tuple(layer.weight.shape)
+            if got != wanted:
+                return (
+                    f"The weights of {name} have the shape {got}; they should have {wanted}: "
+                    "channels out, channels in, rows, columns."
+                )
+            if theirs.padding != layer.padding or theirs.stride != layer.stride:
+                return f"{name} should do without padding, and move on by one pixel at a time."
+            nn.init.kaiming_normal_(layer.weight)
+    if extra := [name for name in weights if name not in reference.state_dict()]:
+        return f"What is {extra[0]} for? This network does without it."
+    net.load_state_dict(reference.state_dict())
+    return ""
+
+
+def _wrong_scores(scores: Any, net: DigitNet, images: Tensor) -> str:
+    """Return the hint for what `forward` does wrong; "" if it does all of it right."""
+    maps, count = net.maps(images), len(images)
+    if not isinstance(scores, Tensor):
+        return f"forward returns a {kind_of(scores)}; ten scores for each image are wanted."
+    if scores.shape == maps.shape:
+        return "Those are ten maps for each image. Take the mean of each map."
+    if scores.shape == (count, 10, 1, 1):
+        return "Nearly: the shape is (N, 10, 1, 1). .mean(dim=(2, 3)) gives (N, 10)."
+    if scores.shape != (count, 10):
+        return (
+            f"For {count} images of {images.shape[3]}x{images.shape[3]} it returns the shape "
+            f"{tuple(scores.shape)}; it should be {(count, 10)}. Which dimensions do you average?"
+        )
+    mistakes = {
+        "There is a ReLU after the last layer, too: scores may be negative.": maps.relu(),
+        "The pool is missing.": net.maps(images, pool=False),
+    }
+    for name in net.names:
+        mistakes[f"There is no ReLU after {name}."] = net.maps(images, linear=name)
+    wrong = {hint: votes.mean(dim=(2, 3)) for hint, votes in mistakes.items()}
+    right = maps.mean(dim=(2, 3))
+    wrong |= {
+        "There is a softmax at the end. Leave the scores as they are.": right.softmax(dim=1),
+        "There is a ReLU after the average. Scores may be negative.": right.relu(),
+        "You take the largest vote of each map, not the mean.": maps.amax(dim=(2, 3)),
+        "You add up the votes of each map. Take their mean.": maps.sum(dim=(2, 3)),
+    }
+    if torch.allclose(scores, right, rtol=1e-3, atol=1e-4):
+        return ""
+    known = (h for h, bad in wrong.items() if torch.allclose(scores, bad, rtol=1e-3, atol=1e-4))
+    return next(known, "The shapes are right, the scores are not. Is every layer used just once?")

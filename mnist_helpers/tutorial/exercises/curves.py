@@ -1,36 +1,15 @@
-"""The exercises of notebook 04: noise, two networks compared, confusion, turned digits."""
+"""The exercises of notebook 04: recall and precision, two networks compared, turned digits."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
-from mnist_helpers.tutorial.exercises.verdicts import judge, judge_function, same_numbers
+from mnist_helpers.tutorial.exercises.verdicts import judge_function, same_numbers
 
 CANNOT_TELL = "cannot tell"
-
-
-def check_test_size(answer: Any) -> None:
-    """How many test digits does 99 % take for a standard error of 0.05 points?"""
-    judge(
-        answer,
-        right=39_600.0,  # as a float, which a computed answer may miss by a hair
-        why="Half the error takes four times the digits; that is why test sets are so large.",
-        hints={
-            40_000: "Very nearly: you took four times 10,000. Now with the exact formula.",
-            20_000: "Twice the digits only make the error 1.4 times smaller: there is a root.",
-            19_800: "Twice the digits only make the error 1.4 times smaller: there is a root.",
-            9_900: "That gives a tenth of a point. We want half of that.",
-            198: "p (1 - p) / error: the error has to be squared.",
-            3.96: "Is your error a fraction? 0.05 points are 0.0005.",
-            0.0396: "Is your error a fraction? A point is 0.01, so 0.05 points are 0.0005.",
-            396: "Is your error a fraction? A point is 0.01, so 0.05 points are 0.0005.",
-            40: "Is that in thousands? Write out the number of digits.",
-        },
-        otherwise="Start from error = root of p (1 - p) / n, and turn it around to get n.",
-        nearer="Squared: n = p (1 - p) / error², with p and the error as fractions.",
-    )
 
 
 def _counts(labels: Any, first: Any, second: Any) -> tuple[int, int]:
@@ -180,81 +159,152 @@ _MISTAKES = {
 }
 
 
-def _confusion(labels: Any, predictions: Any) -> np.ndarray:
-    counts = np.zeros((10, 10), dtype=int)
-    np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)
-    return counts
+def _share(part: Any, whole: Any) -> float:
+    return float(part / whole) if whole else 0.0
 
 
-def _once(labels: Any, predictions: Any) -> Any:
-    return (_confusion(labels, predictions) > 0).astype(int)
+def _recall_precision(counts: Any, digit: Any) -> Any:
+    right = counts[digit, digit]
+    return _share(right, counts[digit].sum()), _share(right, counts[:, digit].sum())
 
 
-def _mistakes_only(labels: Any, predictions: Any) -> Any:
-    return _confusion(labels, predictions) * (1 - np.eye(10, dtype=int))
+def _with_nan(shares: Callable[..., Any]) -> Callable[..., _Anything]:
+    """Let a mistake pass with 0 or with nan where the network never says the digit."""
+
+    def passing(counts: Any, digit: Any) -> _Anything:
+        expected = list(shares(counts, digit))
+        return _Anything(lambda value: same_numbers(np.nan_to_num(_floats(value)), expected))
+
+    return passing
 
 
-def _right_only(labels: Any, predictions: Any) -> Any:
-    return _confusion(labels, predictions) * np.eye(10, dtype=int)
+def _floats(value: Any) -> np.ndarray:
+    return np.asarray(value, dtype=float)
 
 
-def _shares(labels: Any, predictions: Any) -> Any:
-    counts = _confusion(labels, predictions)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+def _same_or_passes(value: Any, expected: Any) -> bool:
+    if isinstance(expected, _Anything):
+        return expected.passes(value)
+    return same_numbers(value, expected)
 
 
-def _shares_of_all(labels: Any, predictions: Any) -> Any:
-    return _confusion(labels, predictions) / len(labels)
+# What to think of, by the shares that this very mistake gives.
+_OTHER_SHARES: dict[str, Callable[..., Any]] = {
+    "The two are swapped. Recall is a share of the digits that *are* a 3, a row; precision of "
+    "those that were *called* a 3, a column.": lambda c, d: _recall_precision(c, d)[::-1],
+    "Both go along the row. Precision goes down the column, counts[:, digit].": lambda c, d: (
+        (_recall_precision(c, d)[0],) * 2
+    ),
+    "Both go down the column. Recall goes along the row, counts[digit].": lambda c, d: (
+        (_recall_precision(c, d)[1],) * 2
+    ),
+    "You divide by all digits. Divide by those of one row, or of one column.": lambda c, d: (
+        (c[d, d] / c.sum(),) * 2
+    ),
+    "Those are counts of right answers. Divide by the sum of the row, or of the column.": (
+        lambda c, d: (c[d, d],) * 2
+    ),
+    "// drops everything after the point; use /.": lambda c, d: np.floor(_recall_precision(c, d)),
+    "You divide by the mistakes only. The right answers belong to the row and to the column "
+    "too.": lambda c, d: [_share(c[d, d], line.sum() - c[d, d]) for line in (c[d], c[:, d])],
+    "Fractions, please, not per cent.": lambda c, d: 100 * np.array(_recall_precision(c, d)),
+    "Right where the network says the digit at all. If it never does, 0 is divided by 0; return "
+    "a precision of 0 then.": _recall_precision,
+}
 
 
-def _up_to_largest(labels: Any, predictions: Any) -> Any:
-    size = 1 + max(np.max(labels), np.max(predictions))
-    return _confusion(labels, predictions)[:size, :size]
-
-
-def _only_those(labels: Any, predictions: Any) -> Any:
-    there = np.union1d(labels, predictions)
-    return _confusion(labels, predictions)[np.ix_(there, there)]
-
-
-def check_confusion(answer: Any) -> None:
-    """Count, for each digit, what a network took it for."""
-    labels = [np.array([3, 3, 5, 5, 8, 8, 3]), np.arange(40) * 3 % 10]
-    predictions = [np.array([3, 5, 5, 5, 3, 8, 5]), np.arange(40) * 7 % 10]
+def check_recall_precision(answer: Any) -> None:
+    """Read recall and precision of one digit off a confusion matrix."""
+    tables = [np.random.RandomState(n).randint(1, 9, (10, 10)) + np.eye(10, dtype=int) * 40
+              for n in range(3)]  # fmt: skip
+    tables[2][:, 5] = 0  # this network never says 5
+    no_pair = "Return two numbers: recall, precision."
     judge_function(
         answer,
-        _confusion,
-        list(zip(labels, predictions, strict=True)),
-        why="A row per digit, a column per answer; everybody's confusion matrix is this loop.",
-        mistakes={
-            "It is on its side: the row is what the digit *is*, the column what the network "
-            "said.": lambda a, b: _confusion(a, b).T,
-            "Each pair is counted once at most. Add 1 every time it occurs; counts[labels, "
-            "predictions] += 1 adds only once for equal pairs.": _once,
-            "The right answers are missing: they belong on the diagonal.": _mistakes_only,
-            "Only the diagonal is filled. Where do the mistakes go?": _right_only,
-            "Those are shares of a row. Counts, please.": _shares,
-            "Those are shares of all digits. Counts, please.": _shares_of_all,
-            "The table needs a row and a column for each of the ten digits, also for those that "
-            "don't occur; yours only goes up to the largest.": _up_to_largest,
-            "The table needs a row and a column for each of the ten digits, also for those that "
-            "don't occur.": _only_those,
-        },
-        nearer="Start with np.zeros((10, 10), dtype=int), then loop over zip(labels, predictions).",
+        _recall_precision,
+        list(zip(tables, (3, 8, 5), strict=True)),
+        why="Recall goes along a row, precision down a column. Report both: each alone is easy "
+        "to cheat.",
+        mistakes={hint: _with_nan(shares) for hint, shares in _OTHER_SHARES.items()}
+        | {no_pair: lambda *_: _Anything(lambda value: _floats(value).shape != (2,))},
+        nearer="The right answers are counts[digit, digit]. Divide them by counts[digit].sum(), "
+        "and by counts[:, digit].sum() unless that is 0.",
+        same=_same_or_passes,
     )
 
 
-def check_turned(answer: Any) -> None:
-    """What did training on turned digits do to upright and to turned test digits?"""
-    judge(
+def _bars(count: int) -> torch.Tensor:
+    """Return images of a bar from the middle to the right, whose angle is easy to measure."""
+    images = torch.zeros(count, 28, 28, dtype=torch.uint8)
+    images[:, 13:15, 14:26] = 255
+    return images
+
+
+def _angles(images: Any) -> np.ndarray:
+    """Return by how many degrees each bar is turned, clockwise."""
+    ink, places = _floats(images), np.arange(28) - 13.5
+    radians = np.arctan2(ink.sum(axis=2) @ places, ink.sum(axis=1) @ places)
+    return np.asarray(np.degrees(radians))
+
+
+def _turned(passes: Callable[[np.ndarray, float], Any]) -> Callable[..., _Anything]:
+    """Return a mistake that is told by the angles, in units of what `degrees` allows."""
+    return lambda images, degrees: _Anything(
+        lambda value: passes(_angles(value) / degrees, degrees)
+    )
+
+
+def _is_no_sheet(images: Any, degrees: Any) -> _Anything:
+    return _Anything(lambda value: getattr(value, "shape", None) != images.shape)
+
+
+def _is_no_uint8(images: Any, degrees: Any) -> _Anything:
+    return _Anything(lambda value: "uint8" not in str(value.dtype))
+
+
+def _well_turned(images: Any, degrees: Any) -> _Anything:
+    def passes(value: Any) -> bool:
+        if value.shape != images.shape or "uint8" not in str(value.dtype):
+            return False
+        angles = _angles(value) / degrees
+        middle = (abs(angles) < 0.7).any()
+        return bool(
+            angles.min() < -0.7 and angles.max() > 0.7 and abs(angles).max() < 1.1 and middle
+        )
+
+    return _Anything(passes)
+
+
+def check_turning(answer: Any) -> None:
+    """Turn each digit by a random angle of its own."""
+    judge_function(
         answer,
-        right=2,
-        why="It reads far more of the turned digits, and pays little or nothing for it on upright "
-        "ones: this is what augmentation buys.",
-        hints={
-            1: "Compare the two accuracies at 40 degrees once more. Is that within their noise?",
-            3: "It lost a little on upright digits at most. Is that more than rule 2, or 2.8 "
-            "standard errors, would let pass?",
+        _well_turned,
+        [(_bars(100), 40), (_bars(100), 20)],
+        why="Each digit has an angle of its own, to either side. Now train on them, below.",
+        mistakes={
+            "Return one tensor of the shape of `images`, (N, 28, 28). torch.cat joins digits of "
+            "shape (1, 28, 28).": _is_no_sheet,
+            "The pixels are whole numbers from 0 to 255 (uint8). Leave them like that.":
+                _is_no_uint8,
+            "Nothing has turned.": _turned(lambda a, d: abs(a).max() < 1e-6),
+            "All digits are turned by the same angle. Draw a new one for each.": _turned(
+                lambda a, d: np.ptp(a) < 0.02
+            ),
+            "The digits hardly turn. Are your angles in degrees?": _turned(
+                lambda a, d: abs(a).max() < 0.1
+            ),
+            "All digits turn the same way. Let the angles lie between -degrees and degrees.":
+                _turned(lambda a, d: a.min() > -0.05 or a.max() < 0.05),
+            "Every digit is turned as far as it may. The angles in between are needed too.":
+                _turned(lambda a, d: abs(a).min() > 0.9),
+            "Some digits are turned further than `degrees`.": _turned(
+                lambda a, d: abs(a).max() >= 1.1
+            ),
+            "Right for one value of `degrees`, not for another. Are all angles between -degrees "
+            "and degrees, and do they use that range?": lambda *_: _Anything(lambda value: True),
         },
-        otherwise="Answer 1, 2 or 3.",
-    )
+        nearer="In a loop over the digits: draw an angle with random.uniform(-degrees, degrees), "
+        "and turn one digit with move(images[i : i + 1], degrees=angle).",
+        same=_same_or_passes,
+    )  # fmt: skip

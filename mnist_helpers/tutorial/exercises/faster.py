@@ -1,42 +1,118 @@
-"""The exercises of notebook 07: where time goes, a schedule, a race against the recipe `fast`."""
+"""The exercises of notebook 07: a clock, a schedule, a race against the recipe `fast`."""
 
 import math
+import statistics
+import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from mnist_helpers.machine.progress import announce
-from mnist_helpers.tutorial.exercises.running import kind_of
+from mnist_helpers.tutorial.exercises.running import attempt, kind_of
 from mnist_helpers.tutorial.exercises.verdicts import (
     NOT_YET,
     approve,
     correct,
-    judge,
+    is_function,
     judge_function,
 )
 
 BUDGET = 60.0  # seconds of training, in the race
 GUESSING = 0.2  # an accuracy below this is a network that has learned nothing
+PAUSES = (0.12, 0.02, 0.08, 0.03)  # seconds; the mean, the median, the last are far apart
+CASES = [(s, 100, 0.04) for s in (0, 5, 10, 20, 30, 60, 99)] + [(50, 1000, 0.4), (900, 1000, 0.4)]
 
 
-def check_speed(answer: Any) -> None:
-    """How many times as fast at most, if only the loader's tenth of the time gets faster?"""
-    judge(
-        answer,
-        right=1 / 0.9,
-        why="Nine tenths of the time remain, whatever the loader does: 1 / 0.9 (Amdahl's law).",
-        hints={
-            10.0: "Only the loader gets faster; the steps still take nine tenths of the time.",
-            0.9: "That is the time that remains. How many times as fast is that?",
-            1.1: "Close: a tenth less time is not a tenth more speed.",
-            9.0: "That compares steps with loading. What matters is the time of both together.",
-            0.1: "That is the part of the time that you can save at most.",
-            10.0 / 9 * 100: "As a number, please: how many times as fast, not per cent.",
-        },
-        otherwise="Think of a run of 100 minutes. How long does it take if loading takes none?",
-        nearer="Divide the time before by the time that remains.",
-    )
+def check_clock(answer: Any) -> None:
+    """Write a clock: repeat the work, time every call, return the shortest time."""
+    if not is_function(answer):
+        return
+    why = "Whatever else your computer does can only add time, so the shortest is the truest."
+    hint = _clock_fault(answer)
+    if hint is None:
+        announce(f"{NOT_YET} Your function returns nothing so far.")
+    elif hint:
+        nearer = "Read `time.perf_counter()` just before and just after each `work()`, keep the "
+        correct(why, hint, f"{nearer}differences in a list, and return the smallest.")
+    else:
+        approve(why)
+
+
+def clock_of(answer: Any) -> Callable[..., float]:
+    """Return the reader's clock once it is right, else ours; it waits until a GPU has finished."""
+    is_right = callable(answer) and _clock_fault(answer) == ""
+
+    def seconds(work: Callable[[], object], times: int = 3) -> float:
+        def finish() -> None:
+            work()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+
+        if is_right:
+            return float(answer(finish, times))
+        return min(timeit.repeat(finish, repeat=times, number=1))
+
+    return seconds
+
+
+def _clock_fault(answer: Callable[..., Any]) -> str | None:
+    """Return what is wrong with a clock; "" if nothing is, None if it returns nothing."""
+    taken: list[float] = []
+
+    def work() -> None:
+        started = time.perf_counter()
+        time.sleep(PAUSES[len(taken) % len(PAUSES)])
+        taken.append(time.perf_counter() - started)
+
+    times = len(PAUSES)
+    value, trouble = attempt(answer, work, times)
+    if trouble or value is None or value is ...:
+        return trouble or None
+    if not taken:
+        return "Your function never runs the work. It runs when you call it: `work()`."
+    if len(taken) == 1 and times > 1:
+        return "Your function runs the work once. Repeat it `times` times, and time every call."
+    if len(taken) not in (times, times + 1):  # one more is a warm-up
+        return f"With times = {times} your function runs the work {len(taken)} times."
+    try:
+        number = float(value)
+    except Exception:  # a result may be any object, and its methods may raise anything
+        return f"Return one number, the shortest time in seconds; yours is a {kind_of(value)}."
+    return _meaning_of(number, taken)
+
+
+def _meaning_of(number: float, taken: list[float]) -> str:
+    """Return which other summary of these times a number is; "" if it is the shortest."""
+    known = {
+        "": min(taken),
+        "That is the time of all calls together. Time each call on its own.": sum(taken),
+        "That is the mean, and one busy moment spoils it. Take the shortest.": (
+            statistics.mean(taken)
+        ),
+        "That is the median: better than the mean, but it still counts what other programs "
+        "took. Take the shortest.": statistics.median(taken),
+        "That is the last call only. Keep all times, then take the shortest.": taken[-1],
+        "That is the longest time, and often the first: it includes the warm-up. Take the "
+        "shortest.": max(taken),
+        "Leaving out the first call is a good idea, but the mean of the others still counts "
+        "what other programs took. Take the shortest.": statistics.mean(taken[1:]),
+        "Right, but in milliseconds. Return seconds.": 1000 * min(taken),
+    }
+    if number < 0:
+        return "A negative time: subtract the earlier reading from the later one."
+    if number < min(taken) / 2:
+        return (
+            "That is hardly any time. Read `time.perf_counter()` before the work and after it. "
+            "(`time.process_time()` stands still while your program waits.)"
+        )
+    meaning, nearest = min(known.items(), key=lambda item: abs(math.log(item[1] / number)))
+    if math.isclose(number, nearest, rel_tol=0.15):
+        return meaning
+    listed = ", ".join(f"{one:.3f}" for one in taken)
+    return f"The calls took {listed} s; yours gives {number:.3f}."
 
 
 def learning_rate(step: float, steps: float, peak: float) -> float:
@@ -106,12 +182,21 @@ def _same_rates(value: Any, expected: Any) -> bool:
     return all(n.shape == () for n in numbers) and math.isclose(*numbers, rel_tol=5e-3)
 
 
+def schedule_of(answer: Any, otherwise: Callable[..., float]) -> Callable[..., float]:
+    """Return the reader's schedule once it is right, else the other one."""
+    try:
+        is_right = all(_same_rates(attempt(answer, *c).value, learning_rate(*c)) for c in CASES)
+    except Exception:  # its results may be any object, and their methods may raise anything
+        is_right = False
+    return (lambda *case: float(answer(*case))) if is_right else otherwise
+
+
 def check_learning_rate(answer: Any) -> None:
     """Write a schedule: up in the first fifth from a quarter of the peak, then down to 0."""
     judge_function(
         answer,
         learning_rate,
-        [(s, 100, 0.04) for s in (0, 5, 10, 20, 30, 60, 99)] + [(50, 1000, 0.4), (900, 1000, 0.4)],
+        CASES,
         "Up in a straight line, down in a straight line, and the last step still moves a little.",
         {
             "Your rate starts at 0, so the first step would do nothing. It starts at peak / 4.":

@@ -15,30 +15,68 @@ from mnist_helpers.tutorial.exercises.verdicts import (
     approve,
     correct,
     is_function,
-    judge,
+    judge_function,
     same_numbers,
 )
 
 ROOM = 1.5  # a learning rate is the largest if this many times as much does not survive
 
 
+# Where a walk starts, the slope of its valley there, lr, momentum and the number of steps.
+WALKS = [(-4.0, lambda w: 2 * w, 0.1, 0.5, 4), (1.0, math.sin, 0.3, 0.8, 3)]
+
+
+def _walk(
+    w: float, gradient_at: Callable[[float], float], lr: float, momentum: float, steps: int,
+    factors: Callable[[float, float], tuple[float, float, float]] = lambda lr, m: (m, 1, lr),
+) -> list[float]:  # fmt: skip
+    """Walk downhill; `factors` say what the velocity keeps, how it takes the gradient, the step."""
+    path, velocity = [w], 0.0
+    keep, take, step = factors(lr, momentum)
+    for _ in range(steps):
+        velocity = keep * velocity + take * gradient_at(w)
+        w = w - step * velocity
+        path.append(w)
+    return path
+
+
+WRONG_FACTORS: dict[str, Callable[[float, float], tuple[float, float, float]]] = {
+    "You walk uphill. Which sign does the step have?": lambda lr, m: (m, 1, -lr),
+    "Your velocity never forgets anything. How much of itself should it keep?":
+        lambda lr, m: (1, 1, lr),
+    "You keep 0.9 of the velocity, whatever `momentum` says.": lambda lr, m: (0.9, 1, lr),
+    "Your w never moves. Is the gradient added to the velocity?": lambda lr, m: (m, 0, lr),
+    "Momentum fades the new gradient as well. Only the old velocity should fade.":
+        lambda lr, m: (m, m, lr),
+    "That is an average of the gradients. Here the new one counts in full.":
+        lambda lr, m: (m, 1 - m, lr),
+    "The learning rate counts twice: in the velocity and again in the step.":
+        lambda lr, m: (m, lr, lr),
+    "The learning rate is missing: a step is lr times the velocity.": lambda lr, m: (m, 1, 1),
+}  # fmt: skip
+
+
 def check_momentum(answer: Any) -> None:
-    """How large do steps get where the gradient is always 1 (lr 0.01, momentum 0.9)?"""
-    judge(
-        answer,
-        right=0.1,
-        why="The velocity goes to 1 + 0.9 + 0.81 + ... = 10, so the step to ten times the rate.",
-        hints={
-            0.01: "That is the first step. Momentum adds nine tenths of the move before.",
-            0.019: "That is the second step. Where does it go after many?",
-            0.009: "Momentum makes no step shorter while the gradient keeps its sign.",
-            1.0: "Is that still the velocity? A step is the learning rate times the velocity.",
-            10.0: "That is the velocity. A step is the learning rate times it.",
-            0.09: "The new gradient counts as well, not only what is left of the old moves.",
-        },
-        otherwise="Write down the velocity after one, two and three steps. What happens to it?",
-        nearer="It stops growing where v = 0.9 v + 1. And a step is the learning rate times v.",
+    """Turn plain steps downhill into steps with momentum."""
+    if not is_function(answer):
+        return
+    value, trouble = attempt(answer, *WALKS[0])
+    if not trouble and _alike(value, _walk(*WALKS[0], factors=lambda lr, m: (0, 1, lr))):
+        announce(f"{NOT_YET} These are plain steps: no velocity lasts from one to the next.")
+        return
+    mistakes: dict[str, Callable[..., Any]] = {
+        hint: partial(_walk, factors=factors) for hint, factors in WRONG_FACTORS.items()
+    }
+    mistakes["The gradient changes on the way: ask for it where w is now."] = (
+        lambda w, gradient_at, *others: _walk(w, lambda _: gradient_at(w), *others)
     )
+    mistakes["The path should begin with the start."] = lambda *case: _walk(*case)[1:]
+    judge_function(
+        answer, _walk, WALKS,
+        why="The velocity fades, takes the new gradient, and moves w: momentum in two lines.",
+        mistakes=mistakes,
+        nearer="First velocity = momentum * velocity + gradient, then w = w - lr * velocity.",
+    )  # fmt: skip
 
 
 class Pupil(nn.Sequential):
@@ -138,6 +176,18 @@ def check_train_step(answer: Any) -> None:
         correct(why, hint, nearer)
     else:
         approve(why)
+
+
+def working_step(answer: Any) -> Callable[..., float]:
+    """Return the reader's step if it is right, else the notebook's; it gives a plain number."""
+    pupil, before, results, trouble = _three_steps(answer)
+    moved = not torch.equal(_weights_of(pupil), before)
+    if trouble or _fault_of_step(pupil, results, moved):
+        announce("Exercise 2 is still open, so the five lines from above fill in.")
+        answer = _good_step
+    else:
+        announce("From here on, every step is taken by your own train_step.")
+    return lambda *arguments: torch.as_tensor(answer(*arguments)).item()
 
 
 def _fault_of_step(pupil: Pupil, results: list[Any], moved: bool) -> str:
