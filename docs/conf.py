@@ -70,17 +70,22 @@ napoleon_use_rtype = False
 OTHERS = "PIL|collections|matplotlib|numpy|os|pathlib|torch|mnist_helpers.machine.progress"
 nitpick_ignore_regex = [("py:class", rf"({OTHERS})\..*")]
 
+# The pages that say in the book what a README says beside it.
+READMES = {"README.md": "docs/installing", "notebooks/README.md": "index"}
+
 
 def lead_links(app: Sphinx, doctree: nodes.document) -> None:
     """Follow links from the file they are written in, which the front page may include.
 
-    Those to the README lead to the page on installing; those to what is no page become text.
+    Those to what is no page become text.
     """
     for link in list(doctree.findall(pending_xref)):
-        if link["reftype"] == "myst" and link["refdomain"] is None:
+        if link["reftype"] == "myst" and link["refdomain"] == "doc":
+            link["reftarget"] = READMES.get(f"{link['reftarget']}.md", link["reftarget"])
+        elif link["reftype"] == "myst" and link["refdomain"] is None:
             path, _, anchor = link["reftarget"].partition("#")
             target = os.path.relpath(Path(get_node_source(link) or "").parent / path, app.srcdir)
-            page = "docs/installing" if target == "README.md" else app.env.path2doc(target)
+            page = READMES.get(target) or app.env.path2doc(target)
             if page in app.env.found_docs:
                 link["refdomain"], link["reftarget"], link["reftargetid"] = "doc", page, anchor
             elif (PROJECT / target).exists():
