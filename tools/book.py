@@ -57,7 +57,7 @@ def lay_out(notebooks: Sequence[Path], source: Path) -> None:
 
 
 def run_sphinx(source: Path, site: Path, options: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "sphinx", "--quiet", *options]
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--no-color", *options]
     folders = ["--conf-dir", str(PROJECT / "docs"), "--doctree-dir", f"{site}-pages"]
     done = subprocess.run(
         [*command, *folders, str(source), str(site)], capture_output=True, text=True, cwd=PROJECT
