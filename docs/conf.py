@@ -70,7 +70,7 @@ napoleon_use_rtype = False
 OTHERS = "PIL|collections|matplotlib|numpy|os|pathlib|torch|mnist_helpers.machine.progress"
 nitpick_ignore_regex = [("py:class", rf"({OTHERS})\..*")]
 
-# The pages that say in the book what a README says beside it.
+# Where a link to a README leads in the book.
 READMES = {"README.md": "docs/installing", "notebooks/README.md": "index"}
 
 
