@@ -22,22 +22,23 @@ unexport MPLBACKEND
 .PHONY: clean install-notebooks install-dev install-browser
 
 help: ## list the targets
-	@echo "make run          train the CNN headless and make the book of it (PROFILE=quick|default|full)"
-	@echo "make lab          open the notebooks in JupyterLab (PROFILE=..., ARGS='--no-browser')"
-	@echo "make book         build the notebooks, as committed, and the package's reference as one site"
-	@echo "make test         check everything: style, spelling, types, imports, tests, notebooks"
+	@echo "make run          train the network, then make a book of the notebooks"
+	@echo "make lab          open the notebooks in JupyterLab (ARGS='--no-browser')"
+	@echo "make book         make one site of the committed notebooks and the reference"
+	@echo "make test         check it all: style, spelling, types, tests, notebooks"
 	@echo "make quick        the same without slow tests and notebooks; about a minute"
 	@echo "make fix          format the code, sort its imports, fix what ruff can fix"
-	@echo "make test-faults  kill a run 50 times, corrupt 400 files, and check that nothing is lost"
-	@echo "make test-lowest  run the tests with the oldest versions that pyproject.toml allows"
-	@echo "make test-browser look at each page of the book in Chromium, small and large, light and dark"
+	@echo "make test-faults  kill a run 50 times, damage 400 files; nothing may get lost"
+	@echo "make test-lowest  run the tests with the oldest versions that are allowed"
+	@echo "make test-browser look at each page of the book in Chromium"
 	@echo "make bench        time training against plainly written rivals"
-	@echo "make notebooks    execute the notebooks in place, to commit them (PROFILE=full)"
+	@echo "make notebooks    execute the notebooks in place, to commit them"
 	@echo "make lock         update uv.lock to match constraints.txt"
-	@echo "make clean        remove what these targets made; .venv, data and checkpoints stay"
+	@echo "make clean        remove what these made; .venv, data and checkpoints stay"
 	@echo
-	@echo "PYTHON=python3.12 chooses the Python; TORCH_INDEX=URL gets torch from there (README);"
-	@echo "CONSTRAINTS=none installs the newest versions instead of the tested ones."
+	@echo "PROFILE=quick|default|full: how long run, lab and notebooks train."
+	@echo "PYTHON=python3.12 chooses the Python, CONSTRAINTS=none the newest versions of"
+	@echo "all packages, and TORCH_INDEX=URL where torch is from (docs/installing.md)."
 
 install-notebooks:
 	@$(PYTHON) tools/install.py notebooks
@@ -51,8 +52,11 @@ install-browser:
 run: install-notebooks
 	@MNIST_PROFILE=$(or $(ASKED),quick) $(BIN)/python tools/run_notebooks.py
 
+# With a trap the shell waits for JupyterLab's own end, and make doesn't call that an error.
 lab: install-notebooks
-	@MNIST_PROFILE=$(or $(ASKED),default) $(BIN)/python -m jupyterlab --notebook-dir=notebooks \
+	@echo "To stop JupyterLab, press Ctrl-C twice here."
+	@trap : INT; \
+	MNIST_PROFILE=$(or $(ASKED),default) $(BIN)/python -m jupyterlab --notebook-dir=notebooks \
 	    --LabApp.default_url=/lab/tree/01_download_mnist.ipynb \
 	    --LabApp.app_settings_dir=tools/lab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
@@ -61,6 +65,7 @@ notebooks: install-notebooks
 	@$(BIN)/python tools/covers.py
 
 book: install-notebooks
+	@echo "Making the book; this takes up to a minute ..."
 	@$(BIN)/python tools/book.py
 
 fix: install-dev

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mnist_helpers import DataSource, DigitDataset, History, TrainConfig, fit
 from tests.conftest import make_digits, make_linear
@@ -73,7 +73,7 @@ def test_in_a_pipe_each_notebook_is_a_line_and_so_is_each_long_bar(runner, monke
     assert run(runner, monkeypatch) == 0
     out = capsys.readouterr().out
     assert "bar" not in out and "Not answered" not in out and out.count("01_a") == 1
-    assert re.search(r"^01_a +\d+(\.\d)? s$", out, re.MULTILINE)
+    assert re.search(r"^1/1 01_a +\d+(\.\d)? s$", out, re.MULTILINE)
     assert (runner.BUILD / "book" / "index.html").as_uri() in out
     assert books == [[runner.BUILD / "01_a.ipynb"]]
     assert path.read_bytes() == before
@@ -93,7 +93,7 @@ def test_without_a_name_the_core_runs_and_in_place_all(runner, monkeypatch, caps
     assert run(runner, monkeypatch) == 0
     assert sorted(p.name for p in runner.BUILD.glob("*.ipynb")) == ["01_a.ipynb", "04_b.ipynb"]
     assert run(runner, monkeypatch, "--in-place") == 0
-    assert "07_c " in capsys.readouterr().out
+    assert "3/3 07_c " in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -213,6 +213,17 @@ def test_a_run_that_trained_nothing_claims_no_accuracy(runner, monkeypatch, caps
     assert runner.what_is_saved() == "No notebook was finished yet."
 
 
+def test_a_stopped_run_in_place_says_that_the_next_one_goes_on(runner, monkeypatch):
+    monkeypatch.setenv(runner.RESUME_VARIABLE, "0")
+    monkeypatch.setattr(runner, "WRITTEN", [runner.PROJECT / "01_a.ipynb"])
+    assert re.fullmatch(r"Saved: 01_a in \S+\. The next run goes on\.", runner.what_is_saved())
+
+
+def test_a_title_is_the_heading_without_its_number(runner):
+    notebook = new_notebook(cells=[new_markdown_cell("# 3. Train: with bars")])
+    assert runner.title_of(notebook, Path("03_x.ipynb")) == "Train"
+
+
 def test_predict_is_shown_as_it_can_be_typed(runner, monkeypatch, tmp_path):
     own = Path("model_checkpoints", "best_mnist_model.pth")  # which predict takes by itself
     program = tmp_path / ".venv" / "bin" / "mnist-helpers"
@@ -316,15 +327,15 @@ def test_the_screen_shows_the_last_bar_and_no_end_leaves_a_kernel(tmp_path, numb
     process = start(tmp_path, TICKING, SLOW, stdout=theirs, stderr=theirs)
     os.close(theirs)
     kernel, screen = read_until(ours, r"kernel (\d+) \|")
-    assert re.search(r"01_a +\|█+\| 100% [\d.]+ s *\r?\n", screen)
-    assert "Not answered" not in screen
+    assert re.search(r"1/2 01_a +\|█+\| 100% [\d.]+ s *\r?\n", screen)
+    assert "Not answered" not in screen and screen.startswith("Loading PyTorch ...\r")
     process.send_signal(number)
     process.wait(timeout=30)
     assert is_gone(int(kernel[1]))
     if number != signal.SIGKILL:
         _, screen = read_until(ours, r"Stopped[^\n]*\n")
         last = screen.rpartition("\r\x1b[J")[2].strip()
-        assert last == "Stopped. Saved: 01_a in build."
+        assert last == "Stopped. Saved to look at: 01_a in build. The next run starts over."
         assert process.returncode == 130
     os.close(ours)
 

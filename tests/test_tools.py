@@ -161,6 +161,15 @@ def test_a_pipe_gets_a_line_for_each_long_step(installer, capsys):
     assert capsys.readouterr().out == wanted
 
 
+def test_a_terminal_sees_how_many_packages_are_unpacked(installer, monkeypatch, capsys):
+    venv.create(installer.VENV)
+    [folder] = installer.VENV.glob("[Ll]ib/**/site-packages")
+    unpack = f"import os\nos.mkdir({str(folder / 'torch-2.dist-info')!r})\ntime.sleep(2)"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert installer.watched([sys.executable, "-c", PIP.format(seconds=0) + unpack], "")[0] == 0
+    assert "  unpacking 2 packages, 1 done\x1b[K" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs a terminal and signals of POSIX")
 def test_a_terminal_sees_the_step_tick_and_ctrl_c_ends_it_in_one_line(tmp_path):
     """The installer itself, with a `venv` that takes its time."""
@@ -326,6 +335,7 @@ def test_make_without_a_target_lists_all():
     targets -= {"help", "install-notebooks", "install-dev", "install-browser"}
     assert targets >= {"run", "lab", "fix", "quick", "test", "notebooks", "clean"}
     assert set(re.findall(r"^make ([a-z-]+) ", done.stdout, re.MULTILINE)) == targets
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def made(*arguments, **variables):
@@ -362,7 +372,7 @@ def test_the_lab_opens_the_first_notebook_takes_arguments_and_asks_nothing():
     words = made("lab", "ARGS=--no-browser --port 9999")
     first = sorted((PROJECT / "notebooks").glob("*.ipynb"))[0].name
     assert f"--LabApp.default_url=/lab/tree/{first} " in words
-    assert words.endswith(" --no-browser --port 9999\n")
+    assert words.endswith(" --no-browser --port 9999\n") and "press Ctrl-C twice" in words
     assert ("--allow-root" in words) == (getattr(os, "getuid", lambda: 1)() == 0)
     [folder] = re.findall(r"--LabApp.app_settings_dir=(\S+)", words)
     settings, _ = jupyterlab_server.settings_utils._get_overrides(str(PROJECT / folder))

@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Somebody's own folders, on any system.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(home|Users|root|tmp|work|opt|usr|content)/|[A-Z]:\\")
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 SHORTEST_ALT = 30  # characters: what to see takes a sentence
 
 
@@ -56,6 +57,8 @@ def faults_of_outputs(cell: nbformat.NotebookNode) -> Iterator[str]:
             yield "its output names a folder that only one machine has"
         if "\r" in text:
             yield "it saved a progress bar frame by frame"
+        if WIDGET in output.get("data", {}):
+            yield "it saved a widget, which shows nothing without its kernel"
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from pathlib import Path
@@ -101,7 +102,7 @@ def missing_prerequisite() -> "str | None":
         )
     free = shutil.disk_usage(str(PROJECT)).free / 1e9
     if not VENV.exists() and free < NEEDED_GB:
-        return "{:.1f} GB are free here and {} GB are needed; see README.md, Installing".format(
+        return "{:.1f} GB are free here and {} GB are needed; see docs/installing.md".format(
             free, NEEDED_GB
         )
     return None
@@ -153,11 +154,13 @@ def watched(command: "list[str]", doing: str) -> "tuple[int, str]":
     lines = queue.Queue()  # type: queue.Queue[str]
     threading.Thread(target=forward, args=(process.stdout, lines), daemon=True).start()
     is_live = sys.stdout.isatty()
-    said, line, shown = "", " ", ""
+    said, line, shown, before = "", " ", "", packages()
     try:
         while line:
             if is_live:
                 text = "  {}  {}".format(clock(), doing)
+                if doing.startswith("unpacking") and packages() > before:
+                    text += ", {} done".format(packages() - before)
                 width = shutil.get_terminal_size().columns - 1
                 print("\r" + text[:width], end="\033[K", flush=True)
             elif doing != shown and "kB" not in doing:  # those pass quickly
@@ -193,6 +196,13 @@ def in_our_words(line: str) -> "str | None":
     if unpacking:
         return "unpacking {} packages".format(unpacking.group(1).count(",") + 1)
     return None
+
+
+def packages() -> int:
+    """Count what is in .venv: pip unpacks a package's `.dist-info` last, and tells no progress."""
+    base = str(VENV)
+    folder = sysconfig.get_path("purelib", "venv", {"base": base, "platbase": base})
+    return len(list(Path(folder).glob("*.dist-info")))
 
 
 def clock() -> str:

@@ -2,8 +2,8 @@
 
 Usage: python tools/run_notebooks.py [--in-place] [NOTEBOOK ...]
 
-Each notebook gets one line, with a bar over its cells; below it runs the bar of the training
-that goes on. What else the cells print is in the book.
+Each notebook gets one line, with its place and a bar over its cells; below it runs the bar of
+the training that goes on. What else the cells print is in the book.
 
 Without --in-place the executed notebooks (the four of the core, unless you name some) go to
 `build/` and into the book there, and the notebooks themselves stay as they are (with
@@ -40,6 +40,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 if __name__ == "__main__":  # here, as the imports take seconds
     for number in SIGNALS:
         signal.signal(number, stop)
+    if os.isatty(1):
+        print("Loading PyTorch ...", end="\r", flush=True)  # the next line takes its place
 
 import argparse
 import asyncio
@@ -57,6 +59,7 @@ from pathlib import Path
 
 import nbformat
 from book import BookError, build_book
+from hygiene import WIDGET
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbclient.util import run_sync
@@ -217,6 +220,8 @@ def execute(notebook: Any, path: Path, screen: Screen) -> None:
         for cell in notebook.cells:  # when each cell ran is of no use to a reader, and differs
             cell.metadata.pop("execution", None)
             describe_pictures(cell)
+            for output in cell.get("outputs", []):  # it shows nothing once its kernel is gone
+                output.get("data", {}).pop(WIDGET, None)
         notebook.metadata.pop("widgets", None)
 
 
@@ -258,8 +263,8 @@ class Unfinished:
             shutil.rmtree(self.folder)
 
 
-def run_one(path: Path, profile: str, in_place: bool) -> bool:
-    """Execute one notebook and write it; return whether all cells ran."""
+def run_one(path: Path, paths: Sequence[Path], profile: str, in_place: bool) -> bool:
+    """Execute one of the notebooks and write it; return whether all cells ran."""
     try:
         notebook = nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises whatever its parser does
@@ -269,7 +274,9 @@ def run_one(path: Path, profile: str, in_place: bool) -> bool:
     for cell in notebook.cells:  # what an error leaves undone must not show an older run
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None)
-    screen = Screen(title_of(notebook, path), sum(c.cell_type == "code" for c in notebook.cells))
+    place = f"{paths.index(path) + 1}/{len(paths)}"
+    title = f"{place} {title_of(notebook, path):24}"  # so that the bars begin together
+    screen = Screen(title, sum(c.cell_type == "code" for c in notebook.cells))
     target = path if in_place else BUILD / path.name
     started = time.perf_counter()
     try:
@@ -290,10 +297,10 @@ def run_one(path: Path, profile: str, in_place: bool) -> bool:
 
 
 def title_of(notebook: Any, path: Path) -> str:
-    """Return a notebook's heading up to its colon, padded so that the bars begin together."""
+    """Return a notebook's heading, from after its number up to its colon."""
     words = [cell.source for cell in notebook.cells[:1] if cell.cell_type == "markdown"]
-    heading = re.match("# ([^:\\n]+)", "".join(words))
-    return f"{heading[1] if heading else path.stem:28}"
+    heading = re.match("# (?:\\d+\\. )?([^:\\n]+)", "".join(words))
+    return heading[1] if heading else path.stem
 
 
 def save(notebook: Any, target: Path) -> None:
@@ -376,7 +383,10 @@ def what_is_saved() -> str:
     if trained := new_checkpoint():
         epoch = trained.stem.rpartition("_")[2]
         parts.append(f"epoch {epoch} in {seen_from_here(trained.parent)}")
-    return f"Saved: {'; '.join(parts)}." if parts else "No notebook was finished yet."
+    in_place = RESUME_VARIABLE in os.environ
+    saved, then = ("Saved", "goes on") if in_place else ("Saved to look at", "starts over")
+    text = f"{saved}: {'; '.join(parts)}. The next run {then}."
+    return text if parts else "No notebook was finished yet."
 
 
 def checkpoints() -> Path:
@@ -408,7 +418,7 @@ def run_in_place(paths: Sequence[Path], profile: str) -> bool:
     for path in paths:
         if unfinished.has(path):
             print(f"{path.name}: finished before the interruption")
-        elif run_one(path, profile, in_place=True):
+        elif run_one(path, paths, profile, in_place=True):
             unfinished.add(path)
         else:
             return False
@@ -445,7 +455,7 @@ def main() -> int:
     if options.in_place:
         done = run_in_place(paths, profile)
     else:
-        done = all(run_one(path, profile, in_place=False) for path in paths)
+        done = all(run_one(path, paths, profile, in_place=False) for path in paths)
     if not done:
         return 1
     say_result(profile, None if options.in_place else make_book())
