@@ -18,7 +18,7 @@ from .errors import (
 from .history import EpochRecord, History
 from .machine.hardware import pick_device, pick_precision, seed_everything
 from .model import MnistCNN
-from .pictures import Prediction, predict, prepare
+from .pictures import Prediction, find_digits, predict, prepare
 from .plots import (
     confusion_matrix,
     plot_answers,
@@ -31,6 +31,7 @@ from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.fit import fit
 from .training.folder import find_run
 from .training.step import Metrics, evaluate, train_one_epoch, train_step
+from .training.weights import load_pretrained
 from .tutorial.profiles import (
     profile_config,
     promised_accuracy,
@@ -43,9 +44,9 @@ __all__ = [
     "DigitDataset", "EpochRecord", "EpochSampler", "History", "InMemory", "InputError",
     "Metrics", "MnistCNN", "MnistHelpersError", "Prediction", "TrainConfig", "TrainingError",
     "WorkerError", "confusion_matrix", "describe", "digest", "download_mnist", "evaluate",
-    "find_run", "fit", "load_checkpoint", "load_mnist", "make_loader", "pick_device",
-    "pick_precision", "plot_answers", "plot_confusion", "plot_digits",
-    "plot_history", "predict", "prepare", "profile_config", "promised_accuracy",
+    "find_digits", "find_run", "fit", "load_checkpoint", "load_mnist", "load_pretrained",
+    "make_loader", "pick_device", "pick_precision", "plot_answers", "plot_confusion",
+    "plot_digits", "plot_history", "predict", "prepare", "profile_config", "promised_accuracy",
     "read_idx", "results_folder", "resume_wanted", "save_checkpoint", "seed_everything",
     "stratified", "train_one_epoch", "train_step", "write_sample",
 ]  # fmt: skip

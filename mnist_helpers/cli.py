@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from PIL import Image
 
 from mnist_helpers import errors, options
@@ -28,12 +29,12 @@ from mnist_helpers.machine import distributed
 from mnist_helpers.machine.hardware import pick_device, place, seed_everything, stoppable
 from mnist_helpers.machine.progress import advancing, announce, close_bar, open_bar
 from mnist_helpers.model import MnistCNN
-from mnist_helpers.pictures import predict, prepare
+from mnist_helpers.pictures import predict, read_digits
 from mnist_helpers.summary import describe
 from mnist_helpers.training import folder as files
-from mnist_helpers.training.checkpoint import take_weights
 from mnist_helpers.training.fit import fit
 from mnist_helpers.training.step import evaluate
+from mnist_helpers.training.weights import PRETRAINED, take_weights
 
 PREVIOUS_PATTERN = re.compile(rf"previous(-\d+)?/({files.EPOCH_PATTERN.pattern}|{files.BEST_NAME})")
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, distributed.STOPPED, 141
@@ -111,7 +112,7 @@ def _help(_: argparse.Namespace) -> int:
 def _download(given: argparse.Namespace) -> int:
     root = download_mnist(options.config_of(given).data_root, allow_sample=not given.no_sample)
     print(f"The files are in {raw_folder(root)}.")
-    print(f"Next: {shlex.join(['mnist-helpers', 'train', *given.words[1:]])}")
+    print(f"Next: {shlex.join([options.program(), 'train', *given.words[1:]])}")
     return DONE
 
 
@@ -176,14 +177,23 @@ def _delete_previous(folder: Path) -> None:
                     announce(f"Deleted: {path.parent}")
 
 
+def _network(given: argparse.Namespace) -> MnistCNN:
+    """Load the named network, else the reader's own best, else the published; say which."""
+    named, best = given.checkpoint or getattr(given, "named", None), options.BEST_CHECKPOINT
+    path = given.checkpoint = named or (best if best.exists() else PRETRAINED)
+    model = MnistCNN()
+    origin = f"{path}, {take_weights(model, path)}"
+    said = "the published weights" if path == PRETRAINED else origin
+    print(f"Network: {said}", file=sys.stderr)  # not among answers that a program may read
+    return model
+
+
 def _evaluate(given: argparse.Namespace) -> int:
     config = options.config_of(given)
     settings = config.resolved()
-    model = MnistCNN()
-    origin = take_weights(model, given.checkpoint)
+    model = _network(given)
     _, test_set = _load(given, config)
     place(model, settings.device, settings.memory_format)
-    print(f"{given.checkpoint}: {origin}")
     if test_set.source != DataSource.MNIST:
         print(f"Tested on {test_set.source.words}.")
     loader = make_loader(test_set, settings, train=False)
@@ -196,30 +206,27 @@ def _evaluate(given: argparse.Namespace) -> int:
 
 
 def _suggest_predict(checkpoint: Path) -> None:
-    named = ["--checkpoint", str(checkpoint)] if checkpoint != options.BEST_CHECKPOINT else []
-    announce(f"Next: {shlex.join(['mnist-helpers', 'predict', 'photo.jpg', *named])}")
+    is_default = checkpoint in (options.BEST_CHECKPOINT, PRETRAINED)
+    named = [] if is_default else ["--checkpoint", str(checkpoint)]
+    announce(f"Next: {shlex.join([options.program(), 'predict', 'photo.jpg', *named])}")
 
 
 def _predict(given: argparse.Namespace) -> int:
     options.check_save(given)
-    model = MnistCNN()
-    origin = take_weights(model, given.checkpoint)
-    if not origin.startswith("epoch"):
-        print(f"mnist-helpers: {given.checkpoint}: {origin}", file=sys.stderr)
+    model = _network(given)
     answers: list[dict[str, Any]] = []
     for path in given.images:
         try:
-            picture = prepare(path)
+            digits = read_digits(path)
             if given.save is not None:
-                Image.fromarray(picture).save(given.save, format="PNG")
-            (answer,) = predict(model, [picture])
-            answers.append({"file": str(path), **dataclasses.asdict(answer)})
+                seen = Image.fromarray(np.hstack([digit.image for digit in digits]))
+                seen.save(given.save, format="PNG")
+            for digit, answer in zip(digits, predict(model, digits), strict=True):
+                place = {"box": digit.box} if len(digits) > 1 else {}
+                answers.append({"file": str(path), **dataclasses.asdict(answer), **place})
         except errors.InputError as error:
             answers.append({"file": str(path), "error": str(error)})
-    if given.json:
-        print(json.dumps(answers, indent=1))
-    else:
-        _print_answers(answers)
+    print(json.dumps(answers, indent=1)) if given.json else _print_answers(answers)
     return FAILED if any("error" in answer for answer in answers) else DONE
 
 
@@ -228,9 +235,11 @@ def _print_answers(answers: list[dict[str, Any]]) -> None:
         if "error" in answer:
             print(f"mnist-helpers: {answer['error']}", file=sys.stderr)
             continue
-        ranked = sorted(enumerate(answer["probabilities"]), key=lambda pair: -pair[1])[:3]
-        beliefs = ", ".join(f"{digit}: {probability:.1%}" for digit, probability in ranked)
-        print(f"{answer['file']}: {answer['digit']}  ({beliefs})")
+        ranked = sorted(enumerate(answer["probabilities"]), key=lambda pair: -pair[1])
+        beliefs = ", ".join(f"{digit}: {probability:.1%}" for digit, probability in ranked[:3])
+        place = ", at {} {} {} {}".format(*answer["box"]) if "box" in answer else ""
+        doubt = f"  Doubtful: {answer['why']}." * answer["doubtful"]
+        print(f"{answer['file']}{place}: {answer['digit']}  ({beliefs}){doubt}")
 
 
 def _describe(_: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ import dataclasses
 import importlib.metadata
 import os
 import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ EXAMPLES = {
     "train": ("train", "train --epochs 5 --history h.csv --plot curves.png", "train --resume",
               "train --recipe fast", "train --validation 5000 --train-limit 20000 --epochs 3"),
     "evaluate": ("evaluate", "evaluate model_checkpoints/mnist_model_epoch_3.pth --device cpu"),
-    "predict": ("predict photo.jpg", "predict 3.png 7.png --json", "predict 3.png --save seen.png"),
+    "predict": ("predict photo.jpg", "predict page.jpg 7.png --json", "predict 3.png --save s.png"),
     "describe": ("describe",),
 }  # fmt: skip
 
@@ -56,11 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     train = _command(commands, "train", "train the network: the whole recipe")
     _add_train_options(train)
     test = _command(commands, "evaluate", "measure a checkpoint on the test set")
-    text = "the network (default %(default)s)"
-    how: dict[str, Any] = {"type": path, "default": BEST_CHECKPOINT, "help": text}
-    test.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", **how)
+    text = "the network (default: your own best one, or else the published weights)"
+    how: dict[str, Any] = {"type": path, "help": text}
+    test.add_argument("named", nargs="?", metavar="CHECKPOINT", **how)
+    test.add_argument("--checkpoint", type=path, help="the same, as predict takes it")
     _add_fields(test, EVALUATE_FIELDS)
-    guess = _command(commands, "predict", "say which digit is in a picture")
+    guess = _command(commands, "predict", "say which digits are in a picture")
     guess.add_argument("images", type=path, nargs="+", metavar="IMAGE", help="a picture file")
     guess.add_argument("--checkpoint", **how)
     guess.add_argument("--save", type=path, metavar="FILE.png", help="write what the network saw")
@@ -187,9 +190,16 @@ def check_save(options: argparse.Namespace) -> None:
     _check_writable(options.save)
 
 
+def program() -> str:
+    """Return how this command is typed here: by its name, or by its path if that is needed."""
+    typed = sys.argv[0]
+    is_path = os.sep in typed and Path(typed).stem == "mnist-helpers"
+    return typed if is_path and shutil.which("mnist-helpers") != typed else "mnist-helpers"
+
+
 def command_to_go_on(words: Sequence[str], processes: int) -> str:
     """Return the command that resumes a run, from what was typed after the program's name."""
-    program = ["mnist-helpers"]
+    start = [program()]
     if processes > 1:
-        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "mnist_helpers"]
-    return shlex.join([*program, *words, *["--resume"] * ("--resume" not in words)])
+        start = ["torchrun", "--nproc-per-node", str(processes), "-m", "mnist_helpers"]
+    return shlex.join([*start, *words, *["--resume"] * ("--resume" not in words)])

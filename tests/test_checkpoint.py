@@ -18,8 +18,9 @@ from mnist_helpers.data import idx
 from mnist_helpers.data.idx import digest
 from mnist_helpers.errors import CheckpointError, ConfigError, DamagedError
 from mnist_helpers.machine.hardware import random_states, restore_random_states
-from mnist_helpers.training.checkpoint import load_checkpoint, save_checkpoint, take_weights
+from mnist_helpers.training.checkpoint import load_checkpoint, save_checkpoint
 from mnist_helpers.training.folder import epoch_checkpoints, move_to_previous
+from mnist_helpers.training.weights import take_weights
 from tests.conftest import make_linear
 
 
@@ -240,7 +241,7 @@ def test_half_a_checkpoint_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no file .*gone\.pth; train first"):
+    with pytest.raises(CheckpointError, match=r"there is no file .*gone\.pth; name another"):
         load_checkpoint(tmp_path / "gone.pth")
 
 

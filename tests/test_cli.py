@@ -173,18 +173,24 @@ def test_stopped_before_training_is_130_too(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_evaluate_measures_a_checkpoint(capsys):
+def test_evaluate_measures_a_checkpoint(capsys, monkeypatch):
     main(["train", *SMALL])
     capsys.readouterr()
     saved = load_checkpoint("model_checkpoints/best_mnist_model.pth")
     accuracy, loss = saved["test_accuracy"], saved["history"][saved["epoch"] - 1]["test_loss"]
     assert main(["evaluate", "--device", "cpu"]) == 0
-    named, bar, result, after = capsys.readouterr().out.splitlines()
-    assert named == f"{options.BEST_CHECKPOINT}: epoch {saved['epoch']}"
+    out, err = capsys.readouterr()
+    bar, result, after = out.splitlines()
+    assert err == f"Network: {options.BEST_CHECKPOINT}, epoch {saved['epoch']}\n"
     assert re.fullmatch(r"Testing \|█████\| 100% \d\d:\d\d<00:00", bar)
     assert result == f"Test accuracy {accuracy:.2%}, loss {loss:.4f} (20 of 10,000 digits)"
     assert after == "Next: mnist-helpers predict photo.jpg"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", [f".venv{os.sep}bin{os.sep}mnist-helpers"])  # not on the PATH
+        assert main(["evaluate", "--device", "cpu"]) == 0
+        assert capsys.readouterr().out.endswith(f"Next: {sys.argv[0]} predict photo.jpg\n")
     Path("model_checkpoints").rename("a b")
+    assert main(["evaluate", "--checkpoint", "a b/best_mnist_model.pth", "--device", "cpu"]) == 0
     assert main(["evaluate", "a b/best_mnist_model.pth", "--device", "cpu"]) == 0
     *_, after = capsys.readouterr().out.splitlines()
     assert after == "Next: mnist-helpers predict photo.jpg --checkpoint 'a b/best_mnist_model.pth'"
@@ -247,7 +253,7 @@ def test_the_name_alone_shows_the_help(capsys):
     assert main([]) == 0
     out, err = capsys.readouterr()
     assert out == options.build_parser().format_help() and err == ""
-    assert "predict   say which digit is in a picture" in out
+    assert "predict   say which digits are in a picture" in out
 
 
 def test_the_version_is_that_of_the_package(capsys, monkeypatch):
@@ -277,12 +283,45 @@ def test_each_help_has_examples_that_can_be_typed(name, capsys):
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["predict", "photo.jpg"]])
-def test_without_a_network_one_line_says_how_to_get_one(command, capsys):
+def test_without_a_network_one_line_says_how_to_get_one(command, capsys, monkeypatch, tmp_path):
+    missing = tmp_path / "missing.pth"  # as in a package that was installed without its project
+    monkeypatch.setattr(cli, "PRETRAINED", missing)
     assert main(command) == 1
     assert capsys.readouterr().err == (
-        f"mnist-helpers: there is no file {options.BEST_CHECKPOINT}; train first "
-        "(`mnist-helpers train`, or `make run`), or name another\n"
+        f"mnist-helpers: there is no file {missing}; name another, or train first "
+        "(`mnist-helpers train`, or `make run`)\n"
     )
+
+
+def test_the_readers_own_network_answers_or_else_the_published_one(pictures, sample_root, capsys):
+    label = int(load_mnist(sample_root.parent)[1].labels[0])
+    own = Path(options.BEST_CHECKPOINT)
+    assert main(["predict", pictures[0]]) == 0
+    assert capsys.readouterr().err.endswith(f"Network: {own}, epoch 2\n")
+    own.unlink()
+    assert main(["predict", pictures[0]]) == 0
+    out, err = capsys.readouterr()
+    assert err == "Network: the published weights\n" and out.startswith(
+        f"{pictures[0]}: {label}  ({label}: 9"
+    )
+
+
+def test_each_digit_of_a_row_is_answered_with_its_place(sample_root, capsys, tmp_path):
+    digits = load_mnist(sample_root.parent)[1]
+    five, two = (digits.images[int((digits.labels == n).nonzero()[0])].numpy() for n in (5, 2))
+    row = np.pad(np.hstack([five, two]), ((20, 20), (20, 20))).repeat(6, 0).repeat(6, 1)
+    Image.fromarray(255 - row).save(tmp_path / "row.png")
+    assert main(["predict", "row.png"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.match(r"row.png, at \d+ \d+ \d+ \d+: 5  \(5: ", first) and ": 2  (2: " in second
+    assert main(["predict", "row.png", "--json", "--save", "seen.png"]) == 0
+    one, other = json.loads(capsys.readouterr().out)
+    assert 120 <= one["box"][0] < one["box"][2] < other["box"][0] < other["box"][2] <= 456
+    with Image.open(tmp_path / "seen.png") as seen:
+        assert seen.size == (56, 28)
+    Image.fromarray(255 - row[:, :300]).save(tmp_path / "one.png")
+    assert main(["predict", "one.png"]) == 0
+    assert capsys.readouterr().out.startswith("one.png: 5  (5: ")
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["predict", "photo.jpg", "--checkpoint"]])
@@ -366,10 +405,13 @@ def test_predict_answers_what_it_can_and_names_the_rest(pictures, capsys):
     assert main(["predict", *pictures]) == 1
     captured = capsys.readouterr()
     assert re.fullmatch(
-        "mnist-helpers: text.png is not a picture in one of .*; convert it to PNG\n", captured.err
+        f"Network: {options.BEST_CHECKPOINT}, epoch 2\n"
+        "mnist-helpers: text.png is not a picture in one of .*; name one, or export it as PNG\n",
+        captured.err,
     )
     first, second = captured.out.splitlines()
-    assert re.fullmatch(r"digit 0 ü\.png: \d  \(\d: [\d.]+%, \d: [\d.]+%, \d: [\d.]+%\)", first)
+    beliefs = r"\(\d: [\d.]+%, \d: [\d.]+%, \d: [\d.]+%\)"
+    assert re.fullmatch(rf"digit 0 ü\.png: \d  {beliefs}(  Doubtful: .+\.)?", first)
     assert second.startswith("digit 1 ü.png: ")
     assert main(["predict", pictures[0]]) == 0
 
@@ -400,7 +442,7 @@ def test_predict_saves_one_png_only(arguments, capsys):
 
 def test_predict_without_a_network_says_to_train(pictures, capsys):
     assert main(["predict", pictures[0], "--checkpoint", "gone.pth"]) == 1
-    assert "there is no file gone.pth; train first" in capsys.readouterr().err
+    assert "there is no file gone.pth; name another" in capsys.readouterr().err
 
 
 def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
@@ -417,10 +459,10 @@ def test_a_stopped_run_names_the_command_to_go_on(monkeypatch, capsys):
 def test_evaluate_and_predict_take_weights_of_other_programs_and_say_so(pictures, capsys, tmp_path):
     torch.save({"state_dict": MnistCNN().state_dict()}, tmp_path / "theirs.pth")
     assert main(["evaluate", "theirs.pth", "--device", "cpu"]) == 0
-    assert "theirs.pth: weights from another program\n" in capsys.readouterr().out
+    assert "theirs.pth, weights from another program\n" in capsys.readouterr().err
     assert main(["predict", str(pictures[0]), "--checkpoint", "theirs.pth", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert len(json.loads(out)) == 1 and "theirs.pth: weights from another program" in err
+    assert len(json.loads(out)) == 1 and "theirs.pth, weights from another program" in err
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ from mnist_helpers import pictures as module
 from mnist_helpers.data.digits import load_mnist, normalise
 from mnist_helpers.errors import InputError
 from mnist_helpers.model import MnistCNN
-from mnist_helpers.pictures import MAX_PIXELS, Prediction, predict, prepare
+from mnist_helpers.picture_files import MAX_PIXELS
+from mnist_helpers.pictures import Prediction, predict, prepare
 
 
 @pytest.fixture(scope="module")

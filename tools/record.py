@@ -30,6 +30,7 @@ def figures_of(
     history = History.from_records(run["history"])
     best = history.best or history[-1]
     figures = {f"time.{profile}.{name[:2]}": in_words(s) for name, s in seconds.items()}
+    figures[f"time.{profile}.all"] = in_words(sum(seconds.values()))
     return figures | {
         f"{profile}.epochs": str(len(history)),
         f"{profile}.train_size": f"{run['data']['train_size']:,}",

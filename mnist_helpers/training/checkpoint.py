@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,9 +21,6 @@ REQUIRED = (
 )  # fmt: skip
 TRAINED = "trained_state_dict"  # the weights that go on learning, if averaged ones are tested
 SCALER = "scaler_state_dict"
-# Where other programs keep weights, and what PyTorch's wrappers put into the names of them.
-FOREIGN_KEYS = ("model_state_dict", "state_dict", "model", "net", "weights")
-WRAPPERS = re.compile(r"\b(module|_orig_mod)\.")
 PICTURE = "a picture, not a network; to read a digit, type `mnist-helpers predict PICTURE`"
 # Files of other kinds: at which byte they hold what, and what to say of them.
 OTHER_KINDS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
@@ -90,10 +86,11 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         This machine has no device of the name in `map_location`.
     """
     path = as_path(path)
-    return _checked(path, _read(path, pick_device(map_location)))
+    return checked(path, read_file(path, pick_device(map_location)))
 
 
-def _checked(path: Path, loaded: Any) -> dict[str, Any]:
+def checked(path: Path, loaded: Any) -> dict[str, Any]:
+    """Return a checkpoint of this package that was just read, less its digest, or raise."""
     keys = loaded if isinstance(loaded, dict) else {}
     if lacking := [key for key in (*REQUIRED, "digest") if key not in keys]:
         raise CheckpointError(
@@ -111,7 +108,7 @@ def _checked(path: Path, loaded: Any) -> dict[str, Any]:
     return keys
 
 
-def _read(path: Path, device: torch.device) -> Any:
+def read_file(path: Path, device: torch.device) -> Any:
     """Unpack a file that anybody may have made, without executing anything in it."""
     content, damaged = _bytes_of(path), f"{path} is damaged, or was not saved by torch.save"
     for start, beginning, kind in OTHER_KINDS:
@@ -149,7 +146,7 @@ def _bytes_of(path: Path) -> bytes:
         with open_regular(path) as file:
             return file.read()
     except FileNotFoundError as error:
-        cure = "train first (`mnist-helpers train`, or `make run`), or name another"
+        cure = "name another, or train first (`mnist-helpers train`, or `make run`)"
         raise CheckpointError(f"there is no file {path}; {cure}") from error
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
@@ -177,12 +174,12 @@ def _check_values(path: Path, checkpoint: Mapping[str, Any]) -> None:
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Put a checkpoint's weights into a model; raises CheckpointError if they don't fit it."""
     weights = checkpoint["model_state_dict"]
-    if differences := _differences(weights, model.state_dict()):
-        raise CheckpointError(f"{path} holds a different network: {differences}")
+    if said := differences(weights, model.state_dict()):
+        raise CheckpointError(f"{path} holds a different network: {said}")
     model.load_state_dict(dict(weights))  # without `_metadata`, which no digest covers
 
 
-def _differences(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+def differences(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     """Say which layers of two networks differ, and how."""
 
     def form(state: Mapping[str, Tensor], name: str) -> str:
@@ -197,54 +194,3 @@ def _differences(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) ->
         if form(weights, name) != form(wanted, name)
     ]
     return "; ".join(said[:3]) + f"; and {len(said) - 3} more" * (len(said) > 3)
-
-
-def take_weights(model: nn.Module, path: str | Path) -> str:
-    """Load a file's weights into a model, also those of other programs; say what they are.
-
-    A checkpoint of this package is checked as by `load_checkpoint`. In any other file, the state
-    dict may stand alone or under one of `FOREIGN_KEYS`; wrappers' prefixes are dropped. Layers of
-    other names are matched by order if all shapes fit; if not, a CheckpointError names them.
-    """
-    path = as_path(path)
-    loaded = _read(path, torch.device("cpu"))
-    if isinstance(loaded, dict) and {"digest", "model_state_dict"} <= loaded.keys():
-        checkpoint = _checked(path, loaded)
-        load_weights(model, checkpoint, path)
-        return f"epoch {checkpoint['epoch']}"
-    wanted = model.state_dict()
-    try:
-        weights = {WRAPPERS.sub("", name): weight for name, weight in _find_weights(path, loaded)}
-        weights.pop("n_averaged", None)  # torch.optim.swa_utils counts there
-        found = {n: w.to(torch.float32) if w.is_floating_point() else w for n, w in weights.items()}
-        if not all(weight.isfinite().all() for weight in found.values()):
-            raise CheckpointError(f"{path} has weights that are NaN or infinite")
-        first = next(iter(wanted))  # a part of a larger model has a prefix before all names
-        prefixes = [name.removesuffix(first) for name in found if name.endswith(first)]
-        fits = [p for p in prefixes if {p + name for name in wanted} == found.keys()]
-        in_order = dict(zip(wanted, found.values(), strict=False))
-        taken = {name: found[fits[0] + name] for name in wanted} if fits else in_order
-        if len(found) != len(wanted) or _differences(taken, wanted):
-            raise CheckpointError(
-                f"the weights in {path} don't fit this network: {_differences(found, wanted)}. "
-                "Build the network they belong to, and load them into it with load_state_dict"
-            )
-        model.load_state_dict(taken)
-    except CheckpointError:
-        raise
-    except Exception as error:  # anybody's file may hold anything
-        raise CheckpointError(f"{path} holds no weights that can be used: {error}") from error
-    by_order = ", matched by order because the names of its layers differ"
-    return f"weights from another program{'' if fits else by_order}"
-
-
-def _find_weights(path: Path, loaded: Any) -> list[tuple[str, Tensor]]:
-    whole = loaded if isinstance(loaded, dict) else {}
-    for place in [whole, *(whole.get(key) for key in FOREIGN_KEYS)]:
-        items = list(place.items()) if isinstance(place, Mapping) else []
-        if items and all(isinstance(weight, Tensor) for _, weight in items):
-            return [(str(name), weight) for name, weight in items]
-    raise CheckpointError(
-        f"{path} contains no state_dict, on its own or under {', '.join(FOREIGN_KEYS)}; save "
-        "`model.state_dict()`"
-    )
