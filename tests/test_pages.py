@@ -6,7 +6,7 @@ import pytest
 from fill_figures import PAGES, PROJECT, filled, links
 from markdown_it import MarkdownIt
 
-MORE = ["CONTRIBUTING.md", "notebooks/README.md", "data/README.md", "model_checkpoints/README.md"]
+MORE = ["CONTRIBUTING.md", "data/README.md", "model_checkpoints/README.md"]
 ALL = [*(p for p in PAGES if p.name != "index.md"), *(PROJECT / name for name in MORE)]
 MARKER = re.compile(r"<!--(figure [\w.]+|/figure)-->")
 

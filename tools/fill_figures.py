@@ -20,7 +20,8 @@ import nbformat
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-PAGES = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+READMES = ("README.md", "notebooks/README.md", "model_checkpoints/README.md")
+PAGES = [*(PROJECT / "docs").glob("*.md"), *(PROJECT / name for name in READMES)]
 RESULTS = PROJECT / "results" / "figures.json"
 FIGURE = re.compile(r"(<!--figure ([\w.]+)-->)(.*?)(<!--/figure-->)", re.DOTALL)
 

@@ -3,16 +3,13 @@
 Chromium opens the pages as files, on a phone, a tablet and a desk, light and dark.
 """
 
-import os
-import shutil
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from book import PROJECT, build_book
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-INSTALL = "Chromium is missing: sudo apt install chromium, or .venv/bin/playwright install chromium"
+from tests.browser.conftest import watched_page
+
 AXE_OPTIONS = {"resultTypes": ["violations"], "preload": False}  # preloading is for servers
 SOURCES = [*(PROJECT / "notebooks").glob("*.ipynb"), *(PROJECT / "docs").rglob("*.md")]
 PAGES = sorted(path.relative_to(PROJECT).with_suffix(".html").as_posix() for path in SOURCES)
@@ -25,35 +22,10 @@ def site(tmp_path_factory):
     return build_book([], tmp_path_factory.mktemp("build") / "book", strict=True).parent
 
 
-@pytest.fixture(scope="session")
-def chromium():
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path  # where it would be
-        found = next(filter(None, map(shutil.which, [*NAMES, own])), None)
-        if found is None:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(INSTALL)
-        arguments = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=["light", "dark"])
 def page(request, chromium):
-    """Return an empty page; at the end nothing must have gone wrong or left the machine."""
-    context = chromium.new_context(color_scheme=request.param)
-    context.set_default_timeout(10_000)
-    page, faults = context.new_page(), []
-    page.on("console", lambda message: message.type == "error" and faults.append(message.text))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("requestfailed", lambda asked: faults.append(asked.url))
-    page.on(
-        "request",
-        lambda asked: asked.url.startswith(("file:", "data:")) or faults.append(asked.url),
-    )
-    yield page
-    context.close()
-    assert faults == []
+    with watched_page(chromium, ("file:", "data:"), color_scheme=request.param) as page:
+        yield page
 
 
 def opened(page, site, name):
