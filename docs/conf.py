@@ -51,6 +51,7 @@ html_static_path = [
     ),
 ]
 html_css_files = ["book.css"]
+html_js_files = ["menus.js"]
 mathjax_path = "tex-svg-full.js"  # draws formulas with outlines, so it needs no fonts
 html_copy_source = False
 html_use_index = False

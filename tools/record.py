@@ -30,7 +30,8 @@ def figures_of(
     history = History.from_records(run["history"])
     best = history.best or history[-1]
     figures = {f"time.{profile}.{name[:2]}": in_words(s) for name, s in seconds.items()}
-    figures[f"time.{profile}.all"] = in_words(sum(seconds.values()))
+    core = [seconds[name] for name in seconds if name[:2] in ("01", "02", "03", "04")]
+    figures[f"time.{profile}.run"] = in_words(sum(core))  # what make run executes
     return figures | {
         f"{profile}.epochs": str(len(history)),
         f"{profile}.train_size": f"{run['data']['train_size']:,}",

@@ -334,7 +334,8 @@ def say_result(profile: str, book: Path | None) -> None:
         say_accuracy(load_checkpoint(trained))
     if book is None:
         return
-    print(f"The book of this run: {book.resolve().as_uri()}\n")
+    print(f"The book of this run: {book.resolve().as_uri()}")
+    print("(Notebooks that didn't run just now are in it as they were saved.)\n")
     has_make = "MAKELEVEL" in os.environ
     print("Change and run the notebooks  ", "make lab" if has_make else "jupyter lab notebooks")
     if longer := list(PROFILES)[list(PROFILES).index(profile) + 1 :]:
@@ -343,7 +344,7 @@ def say_result(profile: str, book: Path | None) -> None:
         again = "make run PROFILE" if has_make else "the same with MNIST_PROFILE"
         print(f"Train on {size:,}, reach {reached:.1%}   {again}={longer[0]}")
     if trained:
-        print("Read a digit of your own      ", command_to_predict(trained.with_name(BEST_NAME)))
+        print("Read a digit of your own\n ", command_to_predict(trained.with_name(BEST_NAME)))
 
 
 def say_accuracy(last: Mapping[str, Any]) -> None:

@@ -58,6 +58,25 @@ def test_a_search_finds_a_word(site, page):
     expect(results.filter(has_text="3. Train with progress bars").first).to_be_visible()
 
 
+@pytest.mark.parametrize(("width", "menus"), [(390, 2), (1000, 1), (1440, 0)])
+def test_each_menu_is_in_view_or_its_button_opens_it(width, menus, site, page):
+    page.set_viewport_size({"width": width, "height": 900})
+    opened(page, site, "notebooks/03_train_with_progress_bars.html")
+    expect(page.locator(".bd-header-article .sidebar-toggle:visible")).to_have_count(menus)
+    for menu, words in (("secondary", "The loss"), ("primary", "4. Plot accuracy curves")):
+        button = page.locator(f".bd-header-article .{menu}-toggle")
+        if button.is_visible():
+            button.click()
+            expect(page.locator(f"#pst-{menu}-sidebar-modal")).to_be_visible()
+        entry = page.locator(f"[id^=pst-{menu}-sidebar] a", has_text=words).first
+        expect(entry).to_be_visible()
+        page.keyboard.press("Escape")
+    if width == 390:
+        page.locator(".bd-header-article .primary-toggle").click()
+        page.get_by_role("link", name="4. Plot accuracy curves").first.click()
+        expect(page.locator("h1").first).to_contain_text("4. ")
+
+
 def test_a_solution_opens(site, page):
     opened(page, site, "notebooks/03_train_with_progress_bars.html")
     solution = page.locator("details", has=page.locator("pre")).first
@@ -68,11 +87,11 @@ def test_a_solution_opens(site, page):
 
 def test_next_and_previous_lead_through_the_notebooks(site, page):
     opened(page, site, "index.html")
-    for number in (1, 2, 3, 4, 7):
+    for number in range(1, 8):
         page.locator("a.right-next").click()
         expect(page.locator("h1").first).to_contain_text(f"{number}. ")
     page.locator("a.left-prev").click()
-    expect(page.locator("h1").first).to_contain_text("4. ")
+    expect(page.locator("h1").first).to_contain_text("6. ")
 
 
 def test_code_is_copied_without_its_output(site, page):
