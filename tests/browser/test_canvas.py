@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def lab(tmp_path_factory):
     count = 1 + [cell.id for cell in notebook.cells].index("canvas")
     notebook.cells.insert(count, new_code_cell("canvas.examples.labels.tolist()"))
     nbformat.write(notebook, home / NOTEBOOK.name)
+    shutil.copytree(NOTEBOOK.parent / "images", home / "images")
     (home / "overrides.json").write_text(json.dumps(SETTINGS))
     write_sample(home / "data")  # so that nobody asks for MNIST
     folders = {"JUPYTER_CONFIG_DIR": home / "config", "JUPYTER_RUNTIME_DIR": home / "runtime"}
@@ -82,14 +84,11 @@ def page(request, lab, chromium):
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}}
     with watched_page(chromium, own, **options) as page:
         page.goto(f"{url}doc/tree/{NOTEBOOK.name}?reset")
-        begun = page.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[[*\d]+]"))
-        for _ in range(60):  # JupyterLab drops what it is asked before the kernel is there
-            page.locator(".jp-MarkdownCell").first.click(timeout=60_000)
-            for _ in range(count):
-                page.keyboard.press("Shift+Enter")
-            page.wait_for_timeout(1000)
-            if begun.count():
-                break
+        # JupyterLab drops what it is asked before the kernel is there.
+        expect(page.get_by_role("button", name="| Idle")).to_be_visible(timeout=60_000)
+        page.locator(".jp-MarkdownCell").first.click()
+        for _ in range(count):
+            page.keyboard.press("Shift+Enter")
         expect(page.locator(".mnist-canvas")).to_be_visible(timeout=60_000)
         yield page
 

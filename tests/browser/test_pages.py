@@ -75,6 +75,7 @@ def test_each_menu_is_in_view_or_its_button_opens_it(width, menus, site, page):
         page.locator(".bd-header-article .primary-toggle").click()
         page.get_by_role("link", name="4. Plot accuracy curves").first.click()
         expect(page.locator("h1").first).to_contain_text("4. ")
+        page.wait_for_load_state()
 
 
 def test_a_solution_opens(site, page):
@@ -90,8 +91,10 @@ def test_next_and_previous_lead_through_the_notebooks(site, page):
     for number in range(1, 8):
         page.locator("a.right-next").click()
         expect(page.locator("h1").first).to_contain_text(f"{number}. ")
+        page.wait_for_load_state()  # what is cut short counts as a fault
     page.locator("a.left-prev").click()
     expect(page.locator("h1").first).to_contain_text("6. ")
+    page.wait_for_load_state()
 
 
 def test_code_is_copied_without_its_output(site, page):
