@@ -87,7 +87,7 @@ test-lowest:
 	@$(LOWEST) -m pytest -q
 
 test-browser: install-browser
-	@$(BIN)/python -m pytest -q -rs -n 2 tests/browser
+	@$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup tests/browser
 
 bench: install-notebooks
 	@$(BIN)/python -m experiments.bench
