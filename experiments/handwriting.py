@@ -43,6 +43,7 @@ from experiments.pretrain import VALIDATION
 from mnist_helpers import InputError, MnistCNN, Prediction, find_digits, ink, load_mnist, predict
 from mnist_helpers.data.digits import stratified
 from mnist_helpers.ink import to_mnist, whole_ink
+from mnist_helpers.pictures import UNSURE
 from mnist_helpers.training.weights import take_weights
 
 Array = np.ndarray
@@ -518,7 +519,7 @@ def read(model: MnistCNN, image: Image.Image) -> Prediction:
 
 def score(answer: Prediction) -> float:
     """Return how sure it is that there is a digit: 0 where the ink itself is doubtful."""
-    return answer.confidence if answer.why in ("", "the network is not sure") else 0.0
+    return answer.confidence if answer.why in ("", UNSURE) else 0.0
 
 
 def measure(
@@ -562,8 +563,8 @@ def without_centre(ink_levels: Array) -> Array:
     return laid((28, 28), digit, (0.5, 0.5)).astype(np.uint8)
 
 
-def by_rim(grey: Array) -> Array:
-    """Take for granted that ink is dark."""
+def unchanged(grey: Array) -> Array:
+    """Leave a picture as it is: all of it is sheet, or ink is taken for dark."""
     return grey
 
 
@@ -582,9 +583,9 @@ def all_marks(marks: Array, levels: Array) -> list[ink.Part]:
 
 STEPS: dict[str, dict[str, Any]] = {
     "all steps": {},
-    "without the sheet": {"blank_table": lambda grey: grey},
+    "without the sheet": {"blank_table": unchanged},
     "without the local ground": {"even_ink": one_light},
-    "without choosing the side": {"dark_on_light": by_rim},
+    "without choosing the side": {"dark_on_light": unchanged},
     "without choosing a part": {"find_parts": all_marks},
     "without the centre of mass": {"to_mnist": without_centre},
 }

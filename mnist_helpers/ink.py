@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-SIZE = 28  # the sides of MNIST's pictures
+from mnist_helpers.model import IMAGE_SIZE
+
 BOX_SIZE = 20  # the longer side of a digit, in MNIST's pixels
-CENTRE = SIZE // 2  # where MNIST's digits have their centre of mass, by measurement
+CENTRE = IMAGE_SIZE // 2  # where MNIST's digits have their centre of mass, by measurement
 SMALL = 200  # pixels: a picture without a longer side is mostly ink, and shows little ground
 FAINT = 0.1  # of the darkest ink: fainter marks do not widen a digit's box
 THRESHOLDS = 0.35, 0.5, 0.65  # of the darkest ink; the next one if rules lead to the rim
@@ -230,10 +231,9 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
     resized = Image.fromarray(digit.astype(np.float32)).resize((width, height), method)
     levels = np.clip(np.asarray(resized, dtype=np.float64), 0, None)
     levels *= 255 / levels.max()
-
-    canvas = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    canvas = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     centre = zip(ndimage.center_of_mass(levels), levels.shape, strict=True)
-    top, left = (int(np.clip(round(CENTRE - at), 0, SIZE - side)) for at, side in centre)
+    top, left = (int(np.clip(round(CENTRE - at), 0, IMAGE_SIZE - side)) for at, side in centre)
     canvas[top : top + height, left : left + width] = levels.round()
     return canvas
 

@@ -28,6 +28,7 @@ PICTURE = (str, os.PathLike, Image.Image)  # what `prepare` takes
 BATCH_SIZE = 250  # pictures that go through the network at once
 MIN_CONTRAST = 16  # of 255: less is the noise of an empty sheet
 CONFIDENT = 0.9  # a lower probability is doubtful; chosen by experiments/handwriting.py
+UNSURE = "the network is not sure"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def predict(model: nn.Module, images: Any) -> list[Prediction]:
                     "with a lower learning rate"
                 )
             for digit, row in zip(some, logits.softmax(dim=1).tolist(), strict=True):
-                why = digit.doubt or ("" if max(row) > CONFIDENT else "the network is not sure")
+                why = digit.doubt or ("" if max(row) > CONFIDENT else UNSURE)
                 answers.append(Prediction(int(np.argmax(row)), tuple(row), bool(why), why))
     return answers
 

@@ -334,8 +334,7 @@ def say_result(profile: str, book: Path | None) -> None:
         say_accuracy(load_checkpoint(trained))
     if book is None:
         return
-    print(f"The book of this run: {book.resolve().as_uri()}")
-    print("(Notebooks that didn't run just now are in it as they were saved.)\n")
+    print(f"The book of this run, other notebooks as saved: {book.resolve().as_uri()}\n")
     has_make = "MAKELEVEL" in os.environ
     print("Change and run the notebooks  ", "make lab" if has_make else "jupyter lab notebooks")
     if longer := list(PROFILES)[list(PROFILES).index(profile) + 1 :]:

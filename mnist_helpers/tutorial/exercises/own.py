@@ -1,12 +1,11 @@
 """The exercises of notebook 06: ink in uneven light, the box of a digit, its centre of mass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mnist_helpers.tutorial.exercises.running import attempt
-from mnist_helpers.tutorial.exercises.verdicts import judge_function, same_numbers
+from mnist_helpers.tutorial.exercises.verdicts import is_right, judge_function
 
 
 def ink_of(row: Any, reach: int) -> Any:
@@ -49,21 +48,14 @@ _CENTRE_CASES: list[tuple[Any, ...]] = [
 ]
 
 
-def _is_right(answer: Any, right: Callable[..., Any], cases: Sequence[tuple[Any, ...]]) -> bool:
-    try:
-        return all(same_numbers(attempt(answer, *c).value, right(*c)) for c in cases)
-    except Exception:  # its results may be any object, and their methods may raise anything
-        return False
-
-
 def box_or_ours(answer: Any) -> Any:
     """Return the reader's `box_of` once it is right, else ours."""
-    return answer if _is_right(answer, box_of, _BOX_CASES) else box_of
+    return answer if is_right(answer, box_of, _BOX_CASES) else box_of
 
 
 def centre_or_ours(answer: Any) -> Any:
     """Return the reader's `centre_of_mass` once it is right, else ours."""
-    return answer if _is_right(answer, centre_of_mass, _CENTRE_CASES) else centre_of_mass
+    return answer if is_right(answer, centre_of_mass, _CENTRE_CASES) else centre_of_mass
 
 
 def check_ink(answer: Any) -> None:
