@@ -366,12 +366,14 @@ def saved(image: Image.Image, kind: str, draw: Draw) -> bytes:
     return file.getvalue()
 
 
-def scan(kind: str, digit: Array, label: int, draw: Draw, font: Any = None) -> Picture:
+def scan(kind: str, digit: Array, label: int, draw: Draw, font: Path | None = None) -> Picture:
     """Make a clean picture: no camera, no paper."""
     size = round(draw.between(40, 600))
     shape = (round(size * draw.between(1.1, 3)), round(size * draw.between(1.1, 3)))
     weight = {"clean, thin pen": 0.75, "clean, thick pen": 0.2}.get(kind, draw.between(0.3, 0.6))
-    piece = written(str(label), size, font) if font else glyph(digit, size, weight)
+    piece = glyph(digit, size, weight)
+    if font:
+        piece = written(str(label), size, ImageFont.truetype(font, size))
     if kind in HABITS:
         label = HABITS[kind]
         piece = habit(label, size, draw)
@@ -636,13 +638,11 @@ def all_kinds(digits: Array, labels: Array, args: argparse.Namespace) -> Iterato
         yield [photograph(kind, digits, *drawn) for drawn in drawn_digits(offset)]
     for offset, kind in enumerate(SCANS, 40):
         yield [scan(kind, digits[n], label, draw) for n, label, draw in drawn_digits(offset)]
-    fonts = sorted(args.fonts.rglob("*.?tf")) if args.fonts else []
-    if fonts:
+    if fonts := sorted(args.fonts.rglob("*.?tf")) if args.fonts else []:
         yield [
-            scan("handwriting fonts", digits[0], label, draw,
-                 ImageFont.truetype(fonts[draw.randint(len(fonts))], round(draw.between(60, 500))))
+            scan("handwriting fonts", digits[0], label, draw, fonts[draw.randint(len(fonts))])
             for _, label, draw in drawn_digits(50)
-        ]  # fmt: skip
+        ]
     eight = load_digits()
     images = (eight.images * (255 / 16)).round().astype(np.uint8)
     yield small_pictures(images, eight.target, "scikit-learn, 8x8")

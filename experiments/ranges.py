@@ -80,6 +80,8 @@ def main() -> None:
     if len(first) >= FEWEST_SEEDS:
         figures["default.first.seeds"] = from_to(first)
         figures["default.last.seeds"] = from_to(last_of("default").values())
+    if gpu := last_of("full-batch_size=128"):  # a CPU takes 64
+        figures |= {"gpu.last": from_to(gpu.values()), "gpu.seeds": str(len(gpu))}
     (RESULTS / "ranges.json").write_text(json.dumps(ranges, indent=1) + "\n", "utf-8")
     keep_figures(figures)
 

@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from mnist_helpers.errors import ConfigError
-from mnist_helpers.machine.hardware import cpu_has_bfloat16, pick_memory_format, pick_precision
+from mnist_helpers.machine.hardware import (
+    cpu_has_bfloat16,
+    pick_memory_format,
+    pick_precision,
+    seed_everything,
+)
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -67,6 +72,12 @@ def test_float16_is_for_gpus_that_scale_its_gradients(device):
     with pytest.raises(ConfigError, match=f"NVIDIA GPUs; on {device.type} use 'bfloat16'"):
         pick_precision("float16", device)
     assert pick_precision("float16", CUDA) == "float16"
+
+
+def test_a_seed_holds_on_a_gpu_as_well(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    seed_everything(1)
+    assert torch.backends.cudnn.deterministic  # else float32 didn't repeat on an H100
 
 
 def test_the_memory_format_follows_the_device():

@@ -20,9 +20,8 @@ from mnist_helpers.errors import CheckpointError, ConfigError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-# Settings that keep oneDNN, which computes PyTorch's convolutions on a CPU, from using newer
-# instructions (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html).
-# With any of these values it has no bfloat16 arithmetic, whatever the processor can do.
+# Settings of oneDNN, which computes a CPU's convolutions, and their values without bfloat16
+# (https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html).
 ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 ISAS_WITHOUT_BFLOAT16 = {
     "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
@@ -144,6 +143,7 @@ def seed_everything(seed: int) -> None:
     random.seed(int(seed))  # it doesn't take NumPy's whole numbers
     np.random.seed(seed)
     torch.manual_seed(seed)
+    torch.backends.cudnn.deterministic = True  # else float32 on a GPU doesn't repeat
 
 
 def random_states() -> dict[str, Any]:
