@@ -1,7 +1,7 @@
 """Makes pictures of digits whose truth is known, and measures how many of them are read.
 
 Usage: python -m experiments.handwriting CHECKPOINT [--each N] [--part tuning] [--fonts FOLDER]
-       [--steps]
+       [--steps | --show]
 
 Each picture begins as one of MNIST's training digits (in the held-out part, one of the 5,000 that
 the published weights were not trained on) or as a font's. It is laid on paper, lit and
@@ -19,7 +19,8 @@ draws from, and some surfaces and lights occur only there. Writes `results/handw
 
 Of rows and pages, `ours` is the share in which `find_digits` finds every digit in its place.
 With --steps it writes `results/handwriting_steps.csv` instead: the share of the photographs that
-is read right with one step of the preparation left out.
+is read right with one step of the preparation left out. With --show it writes
+`notebooks/images/kinds.png`, with one photograph each of the kinds in `SHOWN`.
 """
 
 import argparse
@@ -587,7 +588,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "all steps": {},
     "without the sheet": {"blank_table": unchanged},
     "without the local ground": {"even_ink": one_light},
-    "without choosing the side": {"dark_on_light": unchanged},
+    "without asking dark or light": {"dark_on_light": unchanged},
     "without choosing a part": {"find_parts": all_marks},
     "without the centre of mass": {"to_mnist": without_centre},
 }
@@ -606,6 +607,17 @@ def measure_steps(model: MnistCNN, kinds: Iterable[list[Picture]]) -> list[dict[
             told = zip(answers, pictures, strict=True)
             right[step] += [answer == picture.label for answer, picture in told]
     return [{"step": step, "n": len(told), "right": np.mean(told)} for step, told in right.items()]
+
+
+def show(kinds: Iterable[list[Picture]], page: Path) -> None:
+    """Lay the first photographs of some kinds side by side, 120x120 pixels each."""
+    sheet = Image.new("L", (4 * 120, 2 * 120))
+    for pictures in kinds:
+        if pictures[0].kind in SHOWN:
+            photo = Image.open(io.BytesIO(pictures[0].file)).convert("L")
+            row, column = divmod(SHOWN.index(pictures[0].kind), 4)
+            sheet.paste(ImageOps.pad(photo, (120, 120), color=255), (120 * column, 120 * row))
+    ImageOps.posterize(sheet, 5).save(page)  # without the finest noise the file is small
 
 
 def small_pictures(images: Array, labels: Array, kind: str) -> list[Picture]:
@@ -654,6 +666,8 @@ def all_kinds(digits: Array, labels: Array, args: argparse.Namespace) -> Iterato
 
 HABITS = {"1 with a long flag": 1, "0 with a slash": 0, "7 with a bar": 7}  # half of Europe's
 SCANS = "clean", "clean, thin pen", "clean, thick pen", "colours on colours", *HABITS
+SHOWN = ("noise", "ruled, gradient", "sharp shadow", "flash",
+         "chalkboard", "light pencil", "print beside it", "whole phone picture")  # fmt: skip
 NO_DIGITS = "empty sheet", "letter", "scribble", "several digits"
 COLUMNS = ["kind", "n", "naive", "one_ground", "ours", "ceiling", "sure_wrong", "doubtful", "auc"]
 
@@ -665,6 +679,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("tuning", "held-out"), default="held-out")
     parser.add_argument("--fonts", type=Path, help="folder of handwriting fonts")
     parser.add_argument("--steps", action="store_true", help="leave out one step after another")
+    parser.add_argument("--show", action="store_true", help="make the picture of notebook 06")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     args = parser.parse_args()
@@ -674,6 +689,9 @@ def main() -> None:
     if args.part == "held-out":  # digits that the published weights were not trained on
         train_set = train_set.at(stratified(train_set.labels.numpy(), VALIDATION, seed=1))
     digits, labels = train_set.images.numpy(), train_set.labels.numpy()
+    if args.show:
+        show(all_kinds(digits, labels, args), RESULTS.parent / "notebooks/images/kinds.png")
+        return
     if args.steps:
         write(RESULTS / "handwriting_steps.csv", ["step", "n", "right"],
               measure_steps(model, all_kinds(digits, labels, args)))  # fmt: skip
