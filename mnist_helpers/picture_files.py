@@ -53,11 +53,11 @@ def read(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     if head[4:8] == b"ftyp" and importlib.util.find_spec("pillow_heif"):
         importlib.import_module("pillow_heif").register_heif_opener()
     Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
     try:
-        image = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+        image = Image.open(path, formats=known)
     except UnidentifiedImageError as error:
-        kinds = ", ".join(FORMATS)
-        unknown = f"is not a picture in one of the formats {kinds}; name one, or export it as PNG"
+        unknown = f"is not a picture in one of the formats {', '.join(known)}; export it as PNG"
         what = next((text for sign, text in OTHERS.items() if sign in head), unknown)
         raise InputError(f"{path} {what}") from error
     with image:

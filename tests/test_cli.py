@@ -406,7 +406,7 @@ def test_predict_answers_what_it_can_and_names_the_rest(pictures, capsys):
     captured = capsys.readouterr()
     assert re.fullmatch(
         f"Network: {options.BEST_CHECKPOINT}, epoch 2\n"
-        "mnist-helpers: text.png is not a picture in one of .*; name one, or export it as PNG\n",
+        "mnist-helpers: text.png is not a picture in one of .*; export it as PNG\n",
         captured.err,
     )
     first, second = captured.out.splitlines()

@@ -194,8 +194,9 @@ def test_the_end_says_what_was_reached_and_what_to_type_next(runner, monkeypatch
     measured = History.load(PROJECT / "results" / "history_default.csv")[-1].test_accuracy
     longer = f"Train on 15,000, reach {measured:.1%} +make run PROFILE=default\n"
     assert re.search(longer, out)
+    assert "mnist-helpers predict photo.png\n" in out
     best = Path("checkpoints", "best_mnist_model.pth")
-    assert f"mnist-helpers predict photo.png --checkpoint {best}\n" in out
+    assert out.endswith(f"  with the network just trained: --checkpoint {best}\n")
 
     runner.say_result("default", book)
     assert "Train on 60,000" in capsys.readouterr().out
@@ -203,13 +204,27 @@ def test_the_end_says_what_was_reached_and_what_to_type_next(runner, monkeypatch
     runner.say_result("full", book)
     out = capsys.readouterr().out
     assert "Train on" not in out and "make" not in out and "jupyter lab notebooks" in out
+    own = Path("model_checkpoints", "best_mnist_model.pth")  # which predict takes by itself
+    monkeypatch.setattr(runner, "new_checkpoint", lambda: own.with_name("mnist_model_epoch_2.pth"))
+    monkeypatch.setattr(runner, "say_accuracy", lambda checkpoint: None)
+    monkeypatch.setattr(runner, "load_checkpoint", lambda path: None)
+    runner.say_result("full", book)
+    assert capsys.readouterr().out.endswith("mnist-helpers predict photo.png\n")
+
+
+def test_below_a_notebooks_bar_stands_the_heading_of_its_cell(runner):
+    screen = runner.Screen("Curves", 2)
+    for source in ("# 4. Curves", "## Is that noise?\n\nText\n\n### Seeds", "More text"):
+        screen.note_heading(cell=new_markdown_cell(source), cell_index=0)
+    screen.note_heading(cell=new_code_cell("## no heading"), cell_index=1)
+    assert screen.heading == "Seeds"
 
 
 def test_a_run_that_trained_nothing_claims_no_accuracy(runner, monkeypatch, capsys, trained):
     monkeypatch.setattr(runner, "BEGAN", time.time() + 10)
     runner.say_result("quick", Path("index.html"))
     out = capsys.readouterr().out
-    assert "Trained" not in out and "predict" not in out
+    assert "Trained" not in out and "checkpoint" not in out
     assert runner.what_is_saved() == "No notebook was finished yet."
 
 
@@ -225,14 +240,13 @@ def test_a_title_is_the_heading_without_its_number(runner):
 
 
 def test_predict_is_shown_as_it_can_be_typed(runner, monkeypatch, tmp_path):
-    own = Path("model_checkpoints", "best_mnist_model.pth")  # which predict takes by itself
     program = tmp_path / ".venv" / "bin" / "mnist-helpers"
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
     for path, typed in (("", os.path.relpath(program)), (str(program.parent), program.name)):
         monkeypatch.setenv("PATH", path)
-        assert runner.command_to_predict(own.absolute()) == f"{typed} predict photo.png"
+        assert runner.command_to_predict() == f"{typed} predict photo.png"
 
 
 def test_a_bar_keeps_its_numbers_on_a_narrow_screen(runner, monkeypatch):

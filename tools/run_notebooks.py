@@ -110,6 +110,7 @@ class Screen:
 
     def __init__(self, title: str, cells: int) -> None:
         self.title, self.number, self.row, self.is_live = title, 0, "", is_terminal()
+        self.heading = ""  # shown while a cell has no bar of its own
         line = LINE.format("{elapsed}")
         self.cells = tqdm(total=cells, desc=title, bar_format=line, **on_screen())
         self.below = tqdm(bar_format="{desc}", leave=False, **on_screen())
@@ -125,7 +126,13 @@ class Screen:
             self.row_began = time.monotonic()
         _, is_bar, now = self.row.rpartition("\r")
         self.row = is_bar + now  # not all that it once was
-        self.below.set_description_str(fitting(f"  {now.strip()}") if is_bar else "")
+        self.below.set_description_str(fitting(f"  {now.strip() if is_bar else self.heading}"))
+
+    def note_heading(self, cell: Any, **_: Any) -> None:
+        headings = re.findall(r"^##+ (.+)", cell.source, re.MULTILINE)
+        if cell.cell_type == "markdown" and headings:
+            self.heading = headings[-1]
+            self.show("")
 
     def begin_cell(self, **_: Any) -> None:
         self.number += 1  # as JupyterLab counts
@@ -209,6 +216,7 @@ def execute(notebook: Any, path: Path, screen: Screen) -> None:
         coalesce_streams=True,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns about TCP on loopback
         resources={"metadata": {"path": str(path.parent)}},
+        on_cell_start=screen.note_heading,
         on_cell_execute=screen.begin_cell,
         on_cell_executed=screen.end_cell,
     )
@@ -342,8 +350,11 @@ def say_result(profile: str, book: Path | None) -> None:
         reached = History.load(results_folder() / f"history_{longer[0]}.csv")[-1].test_accuracy
         again = "make run PROFILE" if has_make else "the same with MNIST_PROFILE"
         print(f"Train on {size:,}, reach {reached:.1%}   {again}={longer[0]}")
-    if trained:
-        print("Read a digit of your own\n ", command_to_predict(trained.with_name(BEST_NAME)))
+    print("Read a digit of your own      ", command_to_predict())
+    best = trained and trained.with_name(BEST_NAME)
+    if best and best.absolute() != Path("model_checkpoints", BEST_NAME).absolute():
+        named = shlex.join(["--checkpoint", str(seen_from_here(best))])
+        print("  with the network just trained:", named)
 
 
 def say_accuracy(last: Mapping[str, Any]) -> None:
@@ -357,14 +368,12 @@ def say_accuracy(last: Mapping[str, Any]) -> None:
     print(textwrap.fill(text, screen_width()))
 
 
-def command_to_predict(checkpoint: Path) -> str:
-    """Return the command that reads a picture with this checkpoint, as it can be typed here."""
+def command_to_predict() -> str:
+    """Return the command that reads a picture, as it can be typed here."""
     program = Path(sys.executable).with_name("mnist-helpers")
     words = ["mnist-helpers", "predict", "photo.png"]
     if shutil.which(words[0]) != str(program):  # its environment is not switched on
         words[0] = str(seen_from_here(program))
-    if checkpoint.absolute() != Path("model_checkpoints", BEST_NAME).absolute():
-        words += ["--checkpoint", str(seen_from_here(checkpoint))]
     return shlex.join(words)
 
 
