@@ -36,8 +36,10 @@ STOPWATCH = """root => {
     window.waits = [];
     const note = event => { if (event.buttons) drawn = performance.now(); };
     root.querySelector(".paper").addEventListener("pointermove", note);
-    new MutationObserver(() => root.ariaBusy === "false" && waits.push(performance.now() - drawn))
-        .observe(root, {attributeFilter: ["aria-busy"]});
+    new MutationObserver(() => {  // a click on Clear is answered as well, but isn't a stroke
+        if (drawn && root.ariaBusy === "false") waits.push(performance.now() - drawn);
+        if (root.ariaBusy === "false") drawn = 0;
+    }).observe(root, {attributeFilter: ["aria-busy"]});
 }"""
 PIXELS = "canvas => canvas.toDataURL()"
 
