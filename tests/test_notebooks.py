@@ -62,7 +62,8 @@ def test_prose_stands_before_every_cell_and_cells_are_short(name):
 @every_notebook
 def test_it_imports_only_what_is_declared(name):
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {re.split("[><=]", text)[0] for text in project["dependencies"]}
+    needed = project["dependencies"] + project["optional-dependencies"]["notebooks"]
+    declared = {re.split("[><=]", text)[0] for text in needed}
     allowed = declared | {"mnist_helpers", "PIL"} | set(sys.stdlib_module_names)
     for cell in code_cells(name):
         for node in ast.walk(ast.parse(cell.source)):

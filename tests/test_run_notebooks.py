@@ -63,6 +63,14 @@ def test_pictures_get_the_alternative_text_of_their_cell(runner):
 
 
 @pytest.mark.slow
+def test_a_widget_leaves_nothing_in_a_saved_notebook(runner, monkeypatch):
+    path = write(runner, "01_a.ipynb", "from ipywidgets import IntSlider\nIntSlider()", "'text'")
+    assert run(runner, monkeypatch, "--in-place", str(path)) == 0
+    notebook = nbformat.read(path, as_version=4)
+    assert [len(cell.outputs) for cell in notebook.cells] == [0, 1]
+
+
+@pytest.mark.slow
 def test_in_a_pipe_each_notebook_is_a_line_and_so_is_each_long_bar(runner, monkeypatch, capsys):
     path = write(runner, "01_a.ipynb", TICKING)
     before = path.read_bytes()
@@ -196,7 +204,7 @@ def test_the_end_says_what_was_reached_and_what_to_type_next(runner, monkeypatch
     assert re.search(longer, out)
     assert "mnist-helpers predict photo.png\n" in out
     best = Path("checkpoints", "best_mnist_model.pth")
-    assert out.endswith(f"  with the network just trained: --checkpoint {best}\n")
+    assert out.endswith(f"  with the network just trained, add --checkpoint {best}\n")
 
     runner.say_result("default", book)
     assert "Train on 60,000" in capsys.readouterr().out

@@ -228,8 +228,9 @@ def execute(notebook: Any, path: Path, screen: Screen) -> None:
         for cell in notebook.cells:  # when each cell ran is of no use to a reader, and differs
             cell.metadata.pop("execution", None)
             describe_pictures(cell)
-            for output in cell.get("outputs", []):  # it shows nothing once its kernel is gone
-                output.get("data", {}).pop(WIDGET, None)
+            for output in [*cell.get("outputs", [])]:  # a widget is nothing without its kernel
+                if output.get("data", {}).pop(WIDGET, None) and len(output.data) == 1:
+                    cell.outputs.remove(output)  # what is left names it, in text
         notebook.metadata.pop("widgets", None)
 
 
@@ -354,7 +355,7 @@ def say_result(profile: str, book: Path | None) -> None:
     best = trained and trained.with_name(BEST_NAME)
     if best and best.absolute() != Path("model_checkpoints", BEST_NAME).absolute():
         named = shlex.join(["--checkpoint", str(seen_from_here(best))])
-        print("  with the network just trained:", named)
+        print("  with the network just trained, add", named)
 
 
 def say_accuracy(last: Mapping[str, Any]) -> None:
