@@ -220,6 +220,18 @@ def test_the_end_says_what_was_reached_and_what_to_type_next(runner, monkeypatch
     assert capsys.readouterr().out.endswith("mnist-helpers predict photo.png\n")
 
 
+def test_bars_are_drawn_in_a_terminal_that_claims_no_rows(runner):
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    runner.prepare_environment(in_place=False)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (0, 80))
+    code = "import sys, tqdm; [*tqdm.tqdm(range(3), file=sys.stdout)]"
+    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=runner.os.environ, check=True)
+    assert "3/3" in os.read(ours, 9999).decode()
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_below_a_notebooks_bar_stands_the_heading_of_its_cell(runner):
     screen = runner.Screen("Curves", 2)
     for source in ("# 4. Curves", "## Is that noise?\n\nText\n\n### Seeds", "More text"):

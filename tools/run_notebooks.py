@@ -415,6 +415,7 @@ def prepare_environment(in_place: bool) -> str:
     profile_config()  # sees now whether all these variables can be used
     # Plots go into the page, whatever backend this terminal is set to.
     os.environ.pop("MPLBACKEND", None)
+    os.environ["TQDM_NROWS"] = "20"  # in a terminal without rows the kernels' bars would vanish
     return profile
 
 
