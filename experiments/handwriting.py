@@ -121,9 +121,9 @@ def smooth_noise(draw: Draw, shape: tuple[int, int], sigma: float) -> Array:
     return noise / noise.std()
 
 
-def written(text: str, size: int, font: Any = None) -> Array:
-    """Return print or a glyph of a font as a small piece."""
-    font = font or ImageFont.load_default(size)
+def written(text: str, size: int, path: Path | None = None) -> Array:
+    """Return print, or a glyph of a font's file, as a small piece."""
+    font = ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
     left, top, right, bottom = font.getbbox(text)
     image = Image.new("L", (max(1, round(right - left)), max(1, round(bottom - top))))
     ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=font)
@@ -372,9 +372,7 @@ def scan(kind: str, digit: Array, label: int, draw: Draw, font: Path | None = No
     size = round(draw.between(40, 600))
     shape = (round(size * draw.between(1.1, 3)), round(size * draw.between(1.1, 3)))
     weight = {"clean, thin pen": 0.75, "clean, thick pen": 0.2}.get(kind, draw.between(0.3, 0.6))
-    piece = glyph(digit, size, weight)
-    if font:
-        piece = written(str(label), size, ImageFont.truetype(font, size))
+    piece = written(str(label), size, font) if font else glyph(digit, size, weight)
     if kind in HABITS:
         label = HABITS[kind]
         piece = habit(label, size, draw)
