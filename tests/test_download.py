@@ -53,8 +53,9 @@ def stand_ins(monkeypatch):
     )
     for module in (idx, mirror_module, download):
         monkeypatch.setattr(module, "FILES", small)
-    monkeypatch.setattr(mirror_module, "TIMEOUT", (0.5, 0.5))
-    monkeypatch.setattr(mirror_module, "PROBE_SECONDS", 1.0)
+    # Long enough for a busy machine: a mirror that is late here is passed over, and a test fails.
+    monkeypatch.setattr(mirror_module, "TIMEOUT", (3.0, 3.0))
+    monkeypatch.setattr(mirror_module, "PROBE_SECONDS", 4.0)
     monkeypatch.setattr(mirror_module, "MIRRORS", ())
 
 
@@ -189,7 +190,7 @@ def test_a_failure_that_passes_is_tried_again_at_the_same_mirror(tmp_path, mirro
 def test_asking_the_mirrors_leaves_no_connection_open(mirrors):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        mirrors[0].delay = 1.0
+        mirrors[0].delay = 60.0
         assert list(mirror_module.probe([mirror.url for mirror in mirrors])) == [mirrors[0].url]
         gc.collect()
     assert mirrors[1].asked == [("HEAD", f"{FILES[-1].name}.gz")]
@@ -197,10 +198,10 @@ def test_asking_the_mirrors_leaves_no_connection_open(mirrors):
 
 
 def test_a_mirror_that_hangs_costs_no_more_than_the_time_out(tmp_path, mirrors):
-    mirrors[0].delay = 3.0
+    mirrors[0].delay = 60.0
     started = time.perf_counter()
     assert download_mnist(tmp_path) == tmp_path
-    assert time.perf_counter() - started < 3
+    assert time.perf_counter() - started < 30
     assert sorted(mirrors[1].downloads()) == sorted(PACKED)
 
 
@@ -591,12 +592,12 @@ def test_a_folder_with_anything_odd_is_left_for_the_next(
 def test_a_drive_that_hangs_costs_no_more_than_the_time_out(stick, mirrors, tmp_path, monkeypatch):
     real, over = Path.is_dir, threading.Event()
     monkeypatch.setattr(
-        Path, "is_dir", lambda path: (path == stick and over.wait(20)) or real(path)
+        Path, "is_dir", lambda path: (path == stick and over.wait(60)) or real(path)
     )
     started = time.perf_counter()
     assert download_mnist(tmp_path / "data") == tmp_path / "data"
     over.set()
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 30
     assert sorted(mirrors[0].downloads()) == sorted(PACKED)
 
 

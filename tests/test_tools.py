@@ -11,6 +11,7 @@ import sys
 import venv
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupyterlab_server.settings_utils
 import numpy as np
@@ -40,6 +41,7 @@ def installer(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["install.py", "notebooks"])
     for name in ("CONSTRAINTS", "TORCH_INDEX"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: SimpleNamespace(free=20e9))
     return module
 
 
@@ -124,10 +126,9 @@ def test_a_missing_venv_module_gets_one_line(installer, monkeypatch, capsys):
 
 
 def test_too_little_disk_gets_one_line(installer, monkeypatch, capsys):
-    class Usage:
-        free = 1_500_000_000
-
-    monkeypatch.setattr(installer.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(
+        installer.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_500_000_000)
+    )
     assert "1.5 GB are free here" in refusal(installer, capsys)
 
 
