@@ -113,6 +113,9 @@ def test_it_keeps_labelled_examples_in_their_order(canvas):
     examples = canvas.examples
     assert examples.labels.tolist() == [7, 0] and examples.source == DataSource.OTHER
     assert (examples.images[0].numpy() == strokes_to_image(SEVEN)).all()
+    for kept in (1, 0, 0):  # undone, and once more than there were
+        canvas._handle_custom_msg({"undo": True}, [])
+        assert canvas.kept == len(canvas.examples) == kept
 
 
 @pytest.mark.parametrize(("strokes", "label"), [([], 7), (SEVEN, 10), (SEVEN, None), (SEVEN, -1)])

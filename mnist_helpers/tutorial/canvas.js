@@ -65,6 +65,7 @@ export function inWords({ probabilities, doubtful, error } = {}) {
  */
 export function drawingSurface(canvas, changed) {
   let strokes = [];
+  const past = []; // the drawings that undo goes back to
   let pointer = null; // that draws; a second finger doesn't
   let playing = null;
 
@@ -75,7 +76,12 @@ export function drawingSurface(canvas, changed) {
   };
   const change = (some) => {
     clearInterval(playing);
+    pointer = null; // a stroke that isn't finished ends here
     show(some);
+  };
+  const clear = () => {
+    past.push(strokes);
+    change([]);
   };
   const add = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -95,6 +101,7 @@ export function drawingSurface(canvas, changed) {
       pointer = event.pointerId;
       canvas.setPointerCapture(pointer);
       clearInterval(playing);
+      past.push(strokes);
       strokes = [...strokes, []];
       add(event);
     },
@@ -106,11 +113,11 @@ export function drawingSurface(canvas, changed) {
 
   return {
     strokes: () => strokes,
-    undo: () => change(strokes.slice(0, -1)),
-    clear: () => change([]),
+    undo: () => change(past.pop() ?? []),
+    clear,
     /** Draw recorded strokes, a point each so many milliseconds. */
     replay(recorded, milliseconds = 15) {
-      change([]);
+      clear();
       const began = performance.now();
       playing = setInterval(() => {
         const count = Math.ceil((performance.now() - began) / milliseconds);
@@ -183,22 +190,31 @@ function render({ model, el }) {
     root.ariaBusy = "true";
     send();
   });
+  const kept = [];
   const keep = (label) => {
-    if (!surface.strokes().length) return;
-    model.send({ label, strokes: surface.strokes() });
+    const strokes = surface.strokes();
+    if (!strokes.length) return;
+    model.send({ label, strokes });
+    kept.push(strokes);
     surface.clear();
+  };
+  const undo = () => {
+    surface.undo();
+    if (surface.strokes() !== kept.at(-1)) return;
+    kept.pop(); // the drawing that is back was an example, perhaps with the wrong label
+    model.send({ undo: true });
   };
   const recorded = model.get("recorded");
   let next = 0;
   part("replay").hidden = !recorded.length;
   part("replay").onclick = () => surface.replay(recorded[next++ % recorded.length]);
-  part("undo").onclick = surface.undo;
+  part("undo").onclick = undo;
   part("clear").onclick = surface.clear;
   root.querySelectorAll(".keep").forEach((button, label) => (button.onclick = () => keep(label)));
   root.onpointerdown = (event) => event.target === part("paper") && part("paper").focus();
   root.onkeydown = (event) => {
     const isUndo = event.key === "z" && (event.ctrlKey || event.metaKey);
-    if (isUndo) surface.undo();
+    if (isUndo) undo();
     else if (/^[0-9]$/.test(event.key) && !event.ctrlKey && !event.altKey) keep(Number(event.key));
     else return;
     event.preventDefault();

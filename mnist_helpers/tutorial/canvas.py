@@ -63,8 +63,7 @@ def strokes_to_image(strokes: Strokes) -> np.ndarray:
         dots = [(x, y) for x, y in (line - low) * (SIDE / max(size, SMALLEST)) + width]
         pen.line(dots, fill=255, width=width)
         for x, y in dots:  # rounds the ends and the joints
-            box = x - width / 2, y - width / 2, x + width / 2, y + width / 2
-            pen.ellipse(box, fill=255)
+            pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
     return to_mnist(np.asarray(image, dtype=float))
 
 
@@ -80,8 +79,8 @@ class Canvas(anywidget.AnyWidget):
     """A canvas in a notebook, for mouse, pen and finger.
 
     Beside it are the 28x28 picture that the network sees, and ten bars with its probabilities.
-    What you call "a 7" there is kept: see `examples`. Where nobody can draw, as on a code host,
-    there is a picture of recorded strokes and the answers to them.
+    What you call "a 7" there is kept, until you undo it: see `examples`. Where nobody can draw,
+    as on a code host, there is a picture of recorded strokes and the answers to them.
 
     Parameters
     ----------
@@ -140,7 +139,11 @@ class Canvas(anywidget.AnyWidget):
         self.answer = answer
 
     def _receive(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        self.keep(message["strokes"], message["label"])
+        if "undo" in message:
+            del self._kept[-1:]
+            self.kept = len(self._kept)
+        else:
+            self.keep(message["strokes"], message["label"])
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_() or ({}, {})
@@ -163,8 +166,7 @@ class Canvas(anywidget.AnyWidget):
             left.set_axis_on()
             plot_strokes(strokes, left)
             right.imshow(image, cmap="gray_r", interpolation="nearest")
-            doubt = "?" if said.doubtful else ""
-            right.set_title(f"{said.digit}{doubt}", fontsize=20, loc="center")
+            right.set_title(f"{said.digit}{'?' * said.doubtful}", fontsize=20, loc="center")
             right.text(13.5, 32, f"{said.confidence:.0%}", ha="center", va="top")
         figure.savefig(file := io.BytesIO(), format="png")
         return file.getvalue()

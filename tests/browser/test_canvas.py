@@ -142,8 +142,12 @@ def test_undo_clear_and_keep(page):
     page.get_by_role("button", name="Undo").click()
     assert paper.evaluate(PIXELS) == empty
     draw(page, rest)
+    drawn = paper.evaluate(PIXELS)
     page.get_by_role("button", name="Clear").click()
     assert paper.evaluate(PIXELS) == empty
+    page.keyboard.press("Control+z")
+    assert paper.evaluate(PIXELS) == drawn
+    page.get_by_role("button", name="Clear").click()
     page.keyboard.press("5")  # nothing to keep
     draw(page, rest)
     page.keyboard.press("7")
@@ -152,12 +156,17 @@ def test_undo_clear_and_keep(page):
     draw(page, STYLES["hasty"][4])
     page.get_by_role("button", name="Keep it as 4").click()
     expect(page.locator(".kept")).to_have_text("kept: 2")
+    page.get_by_role("button", name="Undo").click()  # it was no 4: the drawing is back
+    expect(page.locator(".kept")).to_have_text("kept: 1")
+    assert paper.evaluate(PIXELS) != empty
+    page.get_by_role("button", name="Keep it as 9").click()
+    expect(page.locator(".kept")).to_have_text("kept: 2")
     draw(page, [[[0.1, 0.1], [0.9, 0.9]], [[0.9, 0.1], [0.1, 0.9]]])
     expect(says).to_contain_text("That may not be a digit.")
     after = page.locator(".jp-CodeCell", has_text="canvas.examples.labels")
     after.locator(".jp-InputPrompt").click()
     page.keyboard.press("Shift+Enter")
-    expect(after.locator(".jp-OutputArea-output")).to_have_text("[7, 4]")
+    expect(after.locator(".jp-OutputArea-output")).to_have_text("[7, 9]")
 
 
 def test_it_draws_one_itself_and_everybody_can_use_it(page):
