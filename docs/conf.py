@@ -14,7 +14,7 @@ MATHJAX = "sphinx-mathjax-offline"  # only one of its files: all of them are 24 
 
 project = "Train your first CNN"
 language = "en"
-html_title = project
+html_title = "MNIST in PyTorch"  # in a tab, after each page's own title
 exclude_patterns = ["notebooks/README.md"]  # the front page includes it
 extensions = [
     "myst_nb",

@@ -219,8 +219,8 @@ def _predict(given: argparse.Namespace) -> int:
         try:
             digits = read_digits(path)
             if given.save is not None:
-                seen = Image.fromarray(np.hstack([digit.image for digit in digits]))
-                seen.save(given.save, format="PNG")
+                Image.fromarray(np.hstack([one.image for one in digits])).save(given.save, "PNG")
+                print(f"What the network saw: {given.save}", file=sys.stderr)
             for digit, answer in zip(digits, predict(model, digits), strict=True):
                 place = {"box": digit.box} if len(digits) > 1 else {}
                 answers.append({"file": str(path), **dataclasses.asdict(answer), **place})

@@ -70,9 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     guess.add_argument("--json", action="store_true", help="print JSON, for machines")
     _command(commands, "describe", "show the network layer by layer")
     for command in (download, train, test):
-        command.add_argument(
-            "--no-sample", action="store_true", help="fail if no mirror has the real MNIST"
-        )
+        command.add_argument("--no-sample", action="store_true", help="fail if no mirror has MNIST")
     return parser
 
 
