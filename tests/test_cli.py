@@ -315,7 +315,9 @@ def test_each_digit_of_a_row_is_answered_with_its_place(sample_root, capsys, tmp
     first, second = capsys.readouterr().out.splitlines()
     assert re.match(r"row.png, at \d+ \d+ \d+ \d+: 5  \(5: ", first) and ": 2  (2: " in second
     assert main(["predict", "row.png", "--json", "--save", "seen.png"]) == 0
-    one, other = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    one, other = json.loads(out)
+    assert err.endswith("What the network saw: seen.png\n")
     assert 120 <= one["box"][0] < one["box"][2] < other["box"][0] < other["box"][2] <= 456
     with Image.open(tmp_path / "seen.png") as seen:
         assert seen.size == (56, 28)

@@ -117,7 +117,7 @@ def _meaning_of(number: float, taken: list[float]) -> str:
 
 
 def learning_rate(step: float, steps: float, peak: float) -> float:
-    """Return the rate that exercise 2 asks for."""
+    """Return the rate that exercise 1 asks for."""
     top = steps / 5
     if step < top:
         return peak / 4 + (peak - peak / 4) * step / top

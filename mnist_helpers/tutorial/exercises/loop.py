@@ -183,7 +183,7 @@ def working_step(answer: Any) -> Callable[..., float]:
     pupil, before, results, trouble = _three_steps(answer)
     moved = not torch.equal(_weights_of(pupil), before)
     if trouble or _fault_of_step(pupil, results, moved):
-        announce("Exercise 2 is still open, so the five lines from above fill in.")
+        announce("Exercise 1 is still open, so the five lines from above fill in.")
         answer = _good_step
     else:
         announce("From here on, every step is taken by your own train_step.")
