@@ -58,7 +58,7 @@ lab: install-notebooks
 	@trap : INT; \
 	MNIST_PROFILE=$(or $(ASKED),default) $(BIN)/python -m jupyterlab --notebook-dir=notebooks \
 	    --LabApp.default_url=/lab/tree/01_download_mnist.ipynb \
-	    --LabApp.app_settings_dir=tools/lab --log-level=WARN --LabApp.log_level=WARN \
+	    --LabApp.app_settings_dir=tools/lab --log-level=ERROR --LabApp.log_level=ERROR \
 	    $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 notebooks: install-notebooks

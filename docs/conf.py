@@ -72,7 +72,7 @@ OTHERS = "PIL|collections|matplotlib|numpy|os|pathlib|torch|mnist_helpers.machin
 nitpick_ignore_regex = [("py:class", rf"({OTHERS})\..*")]
 
 # Where a link to a README leads in the book.
-READMES = {"README.md": "docs/installing", "notebooks/README.md": "index"}
+READMES = {"README.md": "index", "notebooks/README.md": "index"}
 
 
 def lead_links(app: Sphinx, doctree: nodes.document) -> None:

@@ -181,7 +181,7 @@ def check_save(options: argparse.Namespace) -> None:
     if options.save is None:
         return
     if len(options.images) > 1 or options.save.suffix.lower() != ".png":
-        raise ConfigError("--save writes one picture to a .png file; name one image")
+        raise ConfigError("--save writes one picture: name one image, and a file that ends in .png")
     source = options.images[0]
     if options.save.exists() and source.exists() and options.save.samefile(source):
         raise ConfigError(f"--save would overwrite {source}; name another file")

@@ -21,7 +21,8 @@ STYLES = recorded_strokes()
 
 
 @pytest.fixture
-def canvas():
+def canvas(monkeypatch):
+    monkeypatch.setattr(Canvas, "_kept", [])
     torch.manual_seed(1)
     return Canvas(MnistCNN())
 
@@ -113,6 +114,7 @@ def test_it_keeps_labelled_examples_in_their_order(canvas):
     examples = canvas.examples
     assert examples.labels.tolist() == [7, 0] and examples.source == DataSource.OTHER
     assert (examples.images[0].numpy() == strokes_to_image(SEVEN)).all()
+    assert Canvas(canvas.model).kept == 2  # as when the notebook's cell is run again
     for kept in (1, 0, 0):  # undone, and once more than there were
         canvas._handle_custom_msg({"undo": True}, [])
         assert canvas.kept == len(canvas.examples) == kept

@@ -439,7 +439,7 @@ def test_predict_saves_what_the_network_saw(pictures, capsys, tmp_path):
 )
 def test_predict_saves_one_png_only(arguments, capsys):
     assert main(["predict", *arguments]) == 2
-    assert "--save writes one picture to a .png file" in capsys.readouterr().err
+    assert "name one image, and a file that ends in .png" in capsys.readouterr().err
 
 
 def test_predict_without_a_network_says_to_train(pictures, capsys):

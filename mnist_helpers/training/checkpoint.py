@@ -137,7 +137,7 @@ def read_file(path: Path, device: torch.device) -> Any:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise CheckpointError(f"{path} cannot be read: not enough memory") from error
         reason = f"{error} ".splitlines()[0]  # the rest tells people to load it unsafely
-        raise DamagedError(f"{damaged}: {reason}") from None
+        raise DamagedError(f"{damaged}: {reason}" if content[:2] == b"PK" else damaged) from None
 
 
 def _bytes_of(path: Path) -> bytes:

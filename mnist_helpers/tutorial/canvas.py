@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anywidget
 import numpy as np
@@ -79,8 +79,8 @@ class Canvas(anywidget.AnyWidget):
     """A canvas in a notebook, for mouse, pen and finger.
 
     Beside it are the 28x28 picture that the network sees, and ten bars with its probabilities.
-    What you call "a 7" there is kept, until you undo it: see `examples`. Where nobody can draw,
-    as on a code host, there is a picture of recorded strokes and the answers to them.
+    What you call "a 7" there is kept, for every canvas of this kernel, until you undo it: see
+    `examples`. Where nobody can draw, as on a code host, a picture shows recorded strokes.
 
     Parameters
     ----------
@@ -97,17 +97,17 @@ class Canvas(anywidget.AnyWidget):
     answer = traitlets.Dict().tag(sync=True)  # to the drawing of that number
     recorded: traitlets.List[Any] = traitlets.List().tag(sync=True)
     kept = traitlets.Int().tag(sync=True)  # how many examples
+    _kept: ClassVar[list[tuple[np.ndarray, int]]] = []  # survives a cell that is run again
 
     def __init__(self, model: nn.Module, strokes: Sequence[Strokes] | None = None) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"Canvas takes a network, got {type(model).__name__}")
         try_network(model, next(model.parameters(), torch.zeros(())).device)
         self.model = model
-        self._kept: list[tuple[np.ndarray, int]] = []
         recorded = [] if strokes is None else list(strokes)
         for one in recorded:
             strokes_to_image(one)  # raises if it can't be used
-        super().__init__(recorded=recorded)
+        super().__init__(recorded=recorded, kept=len(self._kept))
         self.on_msg(self._receive)
 
     @property
