@@ -50,15 +50,10 @@ def let_rank_zero_speak() -> None:
     After `joined` there is no need to wait: it lets only one process go on to report an error.
     """
     if launched() > 1 and not _speaks:
-        _wait(PATIENCE * int(os.environ["LOCAL_RANK"]))
-
-
-def _wait(seconds: float) -> None:
-    """Wait for torchrun to end this process."""
-    try:
-        time.sleep(seconds)
-    except KeyboardInterrupt:
-        sys.exit(STOPPED)  # silently: the first process has said it
+        try:
+            time.sleep(PATIENCE * int(os.environ["LOCAL_RANK"]))
+        except KeyboardInterrupt:
+            sys.exit(STOPPED)  # silently: the first process has said it
 
 
 def _claim_report() -> bool:
@@ -108,17 +103,22 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     except (RuntimeError, ValueError) as error:
         raise WorkerError(f"the processes did not find each other: {_short(error)}") from error
     try:
-        yield device
-    except Exception as error:
-        if not _claim_report():
-            _wait(PATIENCE)
-            sys.exit(1)
-        if not isinstance(error, RuntimeError) or not _is_communication_error(error):
-            raise
-        raise WorkerError(
-            f"process {rank() + 1} of {world_size()} lost contact with the others, one of which "
-            f"has ended: fix what ended it, and start again with --resume ({_short(error)})"
-        ) from error
+        try:
+            yield device
+        except Exception as error:
+            if not _claim_report():
+                time.sleep(PATIENCE)  # until torchrun ends this process
+                sys.exit(1)
+            if not isinstance(error, RuntimeError) or not _is_communication_error(error):
+                raise
+            raise WorkerError(
+                f"process {rank() + 1} of {world_size()} lost contact with the others: one of them "
+                f"has ended: fix what ended it, and start again with --resume ({_short(error)})"
+            ) from error
+    except KeyboardInterrupt:  # by torchrun, too: once one has ended, it stops the others
+        if rank() == 0 and not _claim_report():
+            sys.exit(STOPPED)
+        raise
     finally:
         distributed.destroy_process_group()
 
